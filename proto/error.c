@@ -89,7 +89,8 @@ static void mark_cut(char *text, size_t size)
 	memcpy(text + end, "...", 4);
 }
 
-static void format_clean(char *text, size_t size, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static void format_clean(char *text, size_t size,
+								const char *format, va_list args)
 {
 	int n = vsnprintf(text, size, format, args);
 
