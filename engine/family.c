@@ -1,0 +1,149 @@
+#include "engine/family.h"
+
+#include <string.h>
+
+/*
+ * Where the rules come from. Permuted q/k rows, hence interleaved rotation, are written by the
+ * converter's LlamaModel alone. Sub-norms are in both BitNet lines, so they say nothing about the
+ * activation; the vocabulary does: 32002 tokens are the 1bitLLM reproductions (SiLU), 128256 are
+ * BitNet-b1.58-2B-4T and its fine-tunes (squared ReLU).
+ */
+static const struct bn_architecture architectures[] = {
+	{
+		.name = "bitnet-b1.58",
+		.rope = BN_ROPE_NEOX,
+		.sub_norms = BN_ALWAYS,
+		.activation = BN_ACT_RELU2,
+		.other_vocab = 32002,
+		.other_activation = BN_ACT_SILU,
+		.default_eps = 1e-5f,
+		.default_rope_base = 500000.0f,
+	},
+	{
+		.name = "bitnet-25",
+		.rope = BN_ROPE_NEOX,
+		.sub_norms = BN_ALWAYS,
+		.activation = BN_ACT_RELU2,
+		.other_vocab = 32002,
+		.other_activation = BN_ACT_SILU,
+		.default_eps = 1e-5f,
+		.default_rope_base = 500000.0f,
+	},
+	{
+		.name = "bitnet",
+		.rope = BN_ROPE_NEOX,
+		.sub_norms = BN_ALWAYS,
+		.activation = BN_ACT_SILU,
+		.other_vocab = 128256,
+		.other_activation = BN_ACT_RELU2,
+		.default_eps = 1e-5f,
+		.default_rope_base = 10000.0f,
+	},
+	{
+		.name = "llama",
+		.rope = BN_ROPE_NORM,
+		.sub_norms = BN_NEVER,
+		.activation = BN_ACT_SILU,
+		.other_vocab = 0,
+		.other_activation = BN_ACT_SILU,
+		.default_eps = 1e-5f,
+		.default_rope_base = 10000.0f,
+	},
+};
+
+/* clang-format off */
+static const struct bn_known_model known[] = {
+	/* name                           architecture    layers  dim   ffn heads kv  vocab */
+	{ "bitnet-b1.58-2B-4T",           "bitnet-b1.58",  30, 2560,  6912, 20,  5, 128256 },
+	{ "bitnet-b1.58-2B-4T",           "bitnet-25",     30, 2560,  6912, 20,  5, 128256 },
+	{ "bitnet-b1.58-2B-4T",           "bitnet",        30, 2560,  6912, 20,  5, 128256 },
+	{ "bitnet_b1_58-large",           "bitnet",        24, 1536,  4096, 16, 16,  32002 },
+	{ "bitnet_b1_58-large",           "bitnet-b1.58",  24, 1536,  4096, 16, 16,  32002 },
+	{ "bitnet_b1_58-3B",              "bitnet",        26, 3200,  8640, 32, 32,  32002 },
+	{ "bitnet_b1_58-3B",              "bitnet-b1.58",  26, 3200,  8640, 32, 32,  32002 },
+	{ "Llama3-8B-1.58-100B-tokens",   "llama",         32, 4096, 14336, 32,  8, 128256 },
+	{ "Falcon3-1B-Instruct-1.58bit",  "llama",         18, 2048,  8192,  8,  4, 131072 },
+	{ "Falcon3-3B-Instruct-1.58bit",  "llama",         22, 3072,  9216, 12,  4, 131072 },
+	{ "Falcon3-7B-Instruct-1.58bit",  "llama",         28, 3072, 23040, 12,  4, 131072 },
+	{ "Falcon3-7B-Instruct-1.58bit",  "llama",         28, 3072, 23040, 12,  4, 131080 },
+	{ "Falcon3-10B-Instruct-1.58bit", "llama",         40, 3072, 23040, 12,  4, 131072 },
+	{ "Falcon-E-1B-Instruct",         "llama",         24, 2048,  9216, 16,  2,  32768 },
+	{ "Falcon-E-3B-Instruct",         "llama",         32, 2048, 13312, 16,  2,  32768 },
+};
+
+static const struct {
+	const char *text;
+	enum bn_activation activation;
+} activation_words[] = {
+	{ "silu", BN_ACT_SILU },   { "swish", BN_ACT_SILU },
+	{ "relu2", BN_ACT_RELU2 }, { "relu_squared", BN_ACT_RELU2 }, { "relu_sqr", BN_ACT_RELU2 },
+};
+/* clang-format on */
+
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+
+static bool same(const char *word, const char *text, size_t n)
+{
+	return strlen(word) == n && memcmp(word, text, n) == 0;
+}
+
+const struct bn_architecture *bn_family_architecture(const char *name, size_t n)
+{
+	for (size_t i = 0; i < LENGTH(architectures); i++) {
+		if (same(architectures[i].name, name, n)) {
+			return &architectures[i];
+		}
+	}
+	return NULL;
+}
+
+const struct bn_architecture *bn_family_architecture_at(size_t i)
+{
+	return i < LENGTH(architectures) ? &architectures[i] : NULL;
+}
+
+enum bn_activation bn_family_activation(const struct bn_architecture *arch, uint32_t vocab)
+{
+	return vocab == arch->other_vocab ? arch->other_activation : arch->activation;
+}
+
+bool bn_family_parse_activation(const char *text, size_t n, enum bn_activation *out)
+{
+	for (size_t i = 0; i < LENGTH(activation_words); i++) {
+		if (same(activation_words[i].text, text, n)) {
+			*out = activation_words[i].activation;
+			return true;
+		}
+	}
+	return false;
+}
+
+const char *bn_family_activation_name(enum bn_activation activation)
+{
+	switch (activation) {
+	case BN_ACT_SILU:
+		return "silu";
+	case BN_ACT_RELU2:
+		return "relu2";
+	}
+	return "?";
+}
+
+const struct bn_known_model *bn_family_recognise(const struct bn_known_model *d)
+{
+	for (size_t i = 0; i < LENGTH(known); i++) {
+		const struct bn_known_model *k = &known[i];
+
+		if (strcmp(k->architecture, d->architecture) == 0 && k->layers == d->layers &&
+		    k->dim == d->dim && k->ffn == d->ffn && k->heads == d->heads &&
+		    k->kv_heads == d->kv_heads && k->vocab == d->vocab) {
+			return k;
+		}
+	}
+	return NULL;
+}
+
+const struct bn_known_model *bn_family_known_at(size_t i)
+{
+	return i < LENGTH(known) ? &known[i] : NULL;
+}

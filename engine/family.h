@@ -1,0 +1,68 @@
+/*
+ * What is known about models beyond their files: the rules of each GGUF architecture, and the
+ * published models by their dimensions.
+ *
+ * It does not read files (engine/hyper.h applies these rules to one) and does not choose chat
+ * templates (engine/chat.h). Everything is a row of a const table; a new model is a new row.
+ */
+#ifndef BN_ENGINE_FAMILY_H
+#define BN_ENGINE_FAMILY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/vec.h"
+
+/* Whether a tensor belongs to a graph. */
+enum bn_presence {
+	BN_NEVER,
+	BN_MAYBE, /* used when the file has it */
+	BN_ALWAYS,
+};
+
+/*
+ * One general.architecture. The same word was written by converters that disagree about the
+ * activation (issue microsoft/BitNet#602), hence the two columns: which one holds is decided by the
+ * vocabulary that the two model lines do not share.
+ */
+struct bn_architecture {
+	const char *name;
+	enum bn_rope_style rope;         /* llama: rows permuted by the converter, so NORM            */
+	enum bn_presence sub_norms;      /* attn_sub_norm, ffn_sub_norm: RMS norms before wo and down */
+	enum bn_activation activation;   /* of the gate, unless ...                                   */
+	uint32_t other_vocab;            /* ... the vocabulary has this many tokens: then             */
+	enum bn_activation other_activation;
+	float default_eps;               /* where the file does not say                               */
+	float default_rope_base;
+};
+
+/* A published model, recognised by its dimensions. */
+struct bn_known_model {
+	const char *name; /* as published, without the organisation: "bitnet-b1.58-2B-4T" */
+	const char *architecture;
+	uint32_t layers, dim, ffn, heads, kv_heads, vocab;
+};
+
+/* The row of an architecture name [n] (not terminated); NULL when we do not run it. */
+const struct bn_architecture *bn_family_architecture(const char *name, size_t n);
+
+/* The i-th architecture, NULL past the end: for error messages that list them. */
+const struct bn_architecture *bn_family_architecture_at(size_t i);
+
+/* The activation of a model of this architecture with this vocabulary, where its file has no
+ * <arch>.hidden_activation key. */
+enum bn_activation bn_family_activation(const struct bn_architecture *arch, uint32_t vocab);
+
+/* Reads a hidden_activation value [n]: "silu", "swish", "relu2", "relu_squared". */
+bool bn_family_parse_activation(const char *text, size_t n, enum bn_activation *out);
+
+const char *bn_family_activation_name(enum bn_activation activation);
+
+/* The published model of these dimensions; NULL when there is none. */
+const struct bn_known_model *bn_family_recognise(const struct bn_known_model *dimensions);
+
+/* The i-th known model, NULL past the end. */
+const struct bn_known_model *bn_family_known_at(size_t i);
+
+#endif
