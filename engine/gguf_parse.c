@@ -28,28 +28,6 @@ enum {
 
 typedef unsigned long long ull;
 
-const struct bn_gguf_kv *bn_gguf_find(const struct bn_gguf *g, const char *key)
-{
-	struct bn_str want = { key, strlen(key) };
-	size_t low = 0, high = g->n_kv;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		const struct bn_gguf_kv *kv = &g->kv[g->kv_by_name[middle]];
-		int order = bn_gguf_name_order(want, kv->key);
-
-		if (order == 0) {
-			return kv;
-		}
-		if (order < 0) {
-			high = middle;
-		} else {
-			low = middle + 1;
-		}
-	}
-	return NULL;
-}
-
 struct parser {
 	struct bn_gguf *g;
 	struct bn_cursor *c;
@@ -521,6 +499,28 @@ static enum bn_status read_tensors(struct parser *p)
 	}
 	return bn_gguf_place(g->tensors, g->n_tensors, p->c->at, g->size, g->alignment,
 			     u32_is(g, "general.file_type", FILE_TYPE_TL2), p->err);
+}
+
+const struct bn_gguf_kv *bn_gguf_find(const struct bn_gguf *g, const char *key)
+{
+	struct bn_str want = { key, strlen(key) };
+	size_t low = 0, high = g->n_kv;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		const struct bn_gguf_kv *kv = &g->kv[g->kv_by_name[middle]];
+		int order = bn_gguf_name_order(want, kv->key);
+
+		if (order == 0) {
+			return kv;
+		}
+		if (order < 0) {
+			high = middle;
+		} else {
+			low = middle + 1;
+		}
+	}
+	return NULL;
 }
 
 enum bn_status bn_gguf_parse_directory(struct bn_gguf *g, struct bn_cursor *c,

@@ -18,6 +18,7 @@
 enum {
 	TILE_TOKENS = 4,
 	FLUSH = 16,               /* lines between two moves to int32                      */
+	AHEAD = 4096,             /* bytes prefetched ahead of the line                   */
 	PANEL_BYTES = 192 * 1024, /* of activations: they stay in a small L2 while rows pass */
 };
 
@@ -33,6 +34,13 @@ BN_INLINE __m256i four(const int8_t *q)
 BN_INLINE __m256i load(const void *p)
 {
 	return _mm256_loadu_si256((const __m256i *)p);
+}
+
+/* Says that both sums are used here, in registers: gcc 12 otherwise gathers all products of a
+ * line first and spills half of them: 132 GMAC/s instead of 170. */
+BN_INLINE void keep(__m256i *a, __m256i *b)
+{
+	__asm__ volatile("" : "+x"(*a), "+x"(*b));
 }
 
 /* Sums of eight rows and one token, to out. */
@@ -87,6 +95,7 @@ BN_INLINE void tile(const struct bn_mul *m, uint32_t row, uint32_t t0, const uns
 			sum[i] = _mm256_setzero_si256();
 		}
 		for (; b < end; b++) {
+			_mm_prefetch((const char *)line + AHEAD, _MM_HINT_T0);
 			const __m256i x0 = load(line);
 			const __m256i x1 = load(line + 32);
 			BN_UNROLL
@@ -103,6 +112,7 @@ BN_INLINE void tile(const struct bn_mul *m, uint32_t row, uint32_t t0, const uns
 						sum[2 * t], _mm256_maddubs_epi16(w0, a));
 					sum[2 * t + 1] = _mm256_add_epi16(
 						sum[2 * t + 1], _mm256_maddubs_epi16(w1, a));
+					keep(&sum[2 * t], &sum[2 * t + 1]);
 				}
 			}
 			line += BN_I2S_LINE;

@@ -13,6 +13,7 @@
 enum {
 	TILE_TOKENS = 4,
 	QUADS = 4,                /* registers of a line                                     */
+	AHEAD = 4096,             /* bytes prefetched ahead of the line                      */
 	PANEL_BYTES = 192 * 1024, /* of activations: they stay in a small L2 while rows pass */
 };
 
@@ -57,6 +58,7 @@ BN_INLINE void tile(const struct bn_mul *m, uint32_t row, uint32_t t0, const uns
 	}
 	for (uint32_t b = 0; b < blocks; b++) {
 		int8x16_t a[TILE_TOKENS];
+		__builtin_prefetch(line + AHEAD);
 		BN_UNROLL
 		for (unsigned t = 0; t < T; t++) {
 			a[t] = vld1q_s8(q + t * stride);

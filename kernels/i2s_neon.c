@@ -18,6 +18,7 @@ enum {
 	TILE_TOKENS = 2,
 	QUADS = 4,                /* registers of a line                                     */
 	FLUSH = 32,               /* lines between two moves to int32                        */
+	AHEAD = 4096,             /* bytes prefetched ahead of the line                      */
 	PANEL_BYTES = 192 * 1024, /* of activations: they stay in a small L2 while rows pass */
 };
 
@@ -75,6 +76,7 @@ BN_INLINE void tile(const struct bn_mul *m, uint32_t row, uint32_t t0, const uns
 		}
 		for (; b < end; b++) {
 			uint8x16_t x[QUADS];
+			__builtin_prefetch(line + AHEAD);
 			BN_UNROLL
 			for (unsigned j = 0; j < QUADS; j++) {
 				x[j] = vld1q_u8(line + (size_t)j * 16);

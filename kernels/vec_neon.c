@@ -142,7 +142,9 @@ BN_INLINE int32x4_t store_quantized(int8_t *q, float32x4_t x, float s)
 	const int16x4_t h = vqmovn_s32(v);
 	const int8x8_t w = vqmovn_s16(vcombine_s16(h, h));
 
-	vst1_lane_s32((int32_t *)(void *)q, vreinterpret_s32_s8(w), 0);
+	const int32_t four = vget_lane_s32(vreinterpret_s32_s8(w), 0);
+
+	memcpy(q, &four, sizeof(four));
 	return v;
 }
 

@@ -141,7 +141,8 @@ static enum bn_status decode_time(int64_t *out, const struct bn_field *field, st
 
 		if (!bn_time_parse(text, out)) {
 			return bn_fail(err, BN_E_INVALID,
-				       "'%.*s' is no duration; write 300, \"10m\", \"1h30m\" or -1",
+				       "'%.*s' is no duration; write 300, \"10m\", \"1h30m\" "
+				       "or -1",
 				       (int)(text.n < 64 ? text.n : 64), text.at);
 		}
 	} else if (v.type == BN_TYPE_INT) {
@@ -151,8 +152,9 @@ static enum bn_status decode_time(int64_t *out, const struct bn_field *field, st
 			*out = INT64_MAX;
 		}
 	} else {
-		return v.type == BN_TYPE_BIG ? bn_field_check_int(field, INT64_MAX, err) :
-					       wrong_type("seconds or a string like \"10m\"", v, err);
+		return v.type == BN_TYPE_BIG
+			       ? bn_field_check_int(field, INT64_MAX, err)
+			       : wrong_type("seconds or a string like \"10m\"", v, err);
 	}
 	return *out == BN_TIME_FOREVER ? BN_OK : bn_field_check_int(field, *out / 1000, err);
 }
@@ -184,7 +186,8 @@ static enum bn_status decode_ids(struct bn_ids *out, const struct bn_field *fiel
 	if (v.type == BN_TYPE_BIN) {
 		if (v.n % 4 != 0) {
 			return bn_fail(err, BN_E_INVALID,
-				       "%" PRIu32 " bytes are not a whole number of 4-byte token ids",
+				       "%" PRIu32 " bytes are not a whole number of 4-byte "
+				       "token ids",
 				       v.n);
 		}
 		out->n = v.n / 4;
@@ -527,8 +530,7 @@ enum bn_status bn_params_decode(union bn_params *out, enum bn_method method, str
 }
 
 enum bn_status bn_event_decode(struct bn_event_head *head, enum bn_event_kind *kind,
-			       union bn_event_body *body, struct bn_value map,
-			       struct bn_error *err)
+			       union bn_event_body *body, struct bn_value map, struct bn_error *err)
 {
 	struct bn_text word = bn_value_text(bn_value_get(map, "event"));
 	struct bn_error unwanted;

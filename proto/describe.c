@@ -211,7 +211,8 @@ static void print_fields(FILE *out, const struct bn_field *own, const struct bn_
 		const struct bn_field *lists[] = { shared, own };
 
 		for (size_t i = 0; i < 2; i++) {
-			for (const struct bn_field *f = lists[i]; f != NULL && f->name != NULL; f++) {
+			for (const struct bn_field *f = lists[i]; f != NULL && f->name != NULL;
+			     f++) {
 				if (f->must == (must == 1)) {
 					print_field(out, f);
 				}
@@ -248,19 +249,24 @@ static const char intro[] =
 	"\n"
 	"| message | meaning |\n"
 	"|---|---|\n"
-	"| `[0, msgid, method, [{...}]]` | a call; exactly one response follows, also after a cancel |\n"
+	"| `[0, msgid, method, [{...}]]` | a call; exactly one response follows, also after a "
+	"cancel |\n"
 	"| `[1, msgid, nil, result]` | its result |\n"
-	"| `[1, msgid, [code, text], nil]` | or its error; a third element `{kind, ...}` holds facts, if any |\n"
-	"| `[2, method, [{...}]]` | a notification; `stream` to the client, `cancel` to the server |\n"
+	"| `[1, msgid, [code, text], nil]` | or its error; a third element `{kind, ...}` holds "
+	"facts, if any |\n"
+	"| `[2, method, [{...}]]` | a notification; `stream` to the client, `cancel` to the "
+	"server |\n"
 	"\n"
-	"- Parameters are one map, or none: `[{...}]` or `[]`. A field given as nil counts as absent.\n"
-	"- An unknown field is an error that names the nearest known one. An integer field takes no\n"
-	"  float; NaN and infinities are refused.\n"
-	"- Responses may come in any order. All notifications of a request come before its response.\n"
+	"- Parameters are one map, or none: `[{...}]` or `[]`. A field given as nil counts as\n"
+	"  absent.\n"
+	"- An unknown field is an error that names the nearest known one. An integer field takes\n"
+	"  no float; NaN and infinities are refused.\n"
+	"- Responses may come in any order. All notifications of a request come before its\n"
+	"  response.\n"
 	"- Text is UTF-8 in `str`; bytes are `bin`. Token ids in a `bin` are little-endian u32,\n"
 	"  log-probabilities little-endian f32.\n"
-	"- Map keys are short strings, or token ids in `logit_bias`, and stand once. Extension types\n"
-	"  are refused.\n"
+	"- Map keys are short strings, or token ids in `logit_bias`, and stand once. Extension\n"
+	"  types are refused.\n"
 	"- A message that breaks these rules of form (codes -32700, -32600, 413) is answered if\n"
 	"  possible and the connection is closed.\n"
 	"- Closing the connection cancels its requests. Shutting down only its sending side means\n"
@@ -268,13 +274,14 @@ static const char intro[] =
 	"- Notifications the server does not know are ignored.\n"
 	"\n"
 	"```\n"
-	"> [0, 7, \"chat.completions\", [{\"id\": \"a1\", \"model\": \"bitnet-2b\", \"stream\": true,\n"
-	"       \"messages\": [{\"role\": \"user\", \"content\": \"hi\"}], \"max_tokens\": 64}]]\n"
-	"< [2, \"stream\", [{\"id\": \"a1\", \"seq\": 0, \"event\": \"queued\", \"position\": 2, \"eta_ms\": 900}]]\n"
-	"< [2, \"stream\", [{\"id\": \"a1\", \"seq\": 1, \"event\": \"status\", \"state\": \"loading\",\n"
-	"       \"model\": \"bitnet-2b\", \"progress\": 0.42}]]\n"
-	"< [2, \"stream\", [{\"id\": \"a1\", \"seq\": 2, \"event\": \"delta\", \"text\": \"Hello\", \"n\": 1}]]\n"
-	"< [1, 7, nil, {\"id\": \"a1\", \"finish_reason\": \"stop\", \"seed\": 81, ...}]\n"
+	"> [0, 7, 'chat.completions', [{'id': 'a1', 'model': 'bitnet-2b', 'stream': true,\n"
+	"       'messages': [{'role': 'user', 'content': 'hi'}], 'max_tokens': 64}]]\n"
+	"< [2, 'stream', [{'id': 'a1', 'seq': 0, 'event': 'queued', 'position': 2,\n"
+	"       'eta_ms': 900}]]\n"
+	"< [2, 'stream', [{'id': 'a1', 'seq': 1, 'event': 'status', 'state': 'loading',\n"
+	"       'model': 'bitnet-2b', 'progress': 0.42}]]\n"
+	"< [2, 'stream', [{'id': 'a1', 'seq': 2, 'event': 'delta', 'text': 'Hello', 'n': 1}]]\n"
+	"< [1, 7, nil, {'id': 'a1', 'finish_reason': 'stop', 'seed': 81, ...}]\n"
 	"```\n"
 	"\n";
 
@@ -305,8 +312,8 @@ void bn_describe_markdown(FILE *out)
 	}
 	fputs("\n## Messages of a chat\n\n", out);
 	print_fields(out, bn_turn_fields(), NULL);
-	fputs("## The `" BN_STREAM_NAME "` notification\n\nEvery event has these fields, and `event`, "
-	      "its name.\n\n",
+	fputs("## The `" BN_STREAM_NAME "` notification\n\n"
+	      "Every event has `id`, `seq` and `event`, its name.\n\n",
 	      out);
 	for (enum bn_event_kind e = 0; e < BN_EVENT_COUNT; e++) {
 		fprintf(out, "### %s\n\n%s\n\n", bn_event_info(e)->name, bn_event_info(e)->doc);

@@ -81,7 +81,8 @@ static enum bn_status encode_strings(struct bn_pack *p, const struct bn_field *f
 	bn_pack_array(p, field->name);
 	for (uint32_t i = 0; i < strings->n && status == BN_OK; i++) {
 		if (strings->at[i].n < 1 || strings->at[i].n > BN_LIMIT_STOP_BYTES) {
-			status = bn_fail(err, BN_E_INVALID, "a string of %zu bytes; 1..%d are allowed",
+			status = bn_fail(err, BN_E_INVALID,
+					 "a string of %zu bytes; 1..%d are allowed",
 					 strings->at[i].n, BN_LIMIT_STOP_BYTES);
 		} else {
 			status = check_text(strings->at[i], err);
@@ -130,8 +131,8 @@ static enum bn_status encode_chat(struct bn_pack *p, const struct bn_field *fiel
 	return status;
 }
 
-static enum bn_status encode_field(struct bn_pack *p, const struct bn_field *field,
-				   const void *at, struct bn_error *err)
+static enum bn_status encode_field(struct bn_pack *p, const struct bn_field *field, const void *at,
+				   struct bn_error *err)
 {
 	switch (field->kind) {
 	case BN_KIND_STR:

@@ -26,7 +26,7 @@ struct bn_frame_caps {
 	uint32_t depth; /* at most BN_LIMIT_DEPTH */
 };
 
-#define BN_FRAME_CAPS                                                                              \
+#define BN_FRAME_CAPS \
 	((struct bn_frame_caps){ BN_LIMIT_MESSAGE_BYTES, BN_LIMIT_ELEMENTS, BN_LIMIT_DEPTH })
 
 /* One open container of the walk. */
@@ -83,7 +83,8 @@ void bn_frame_commit(struct bn_frame *f, size_t n);
  *   BN_E_MESSAGE    not [0, id, method, ...], [1, id, ...] or [2, method, ...]; found at the
  *                   first wrong byte
  *   BN_E_PARSE      0xc1, an extension type, text that is no UTF-8, a key that is no short string
- *                   or non-negative integer or stands twice, more than caps.depth levels
+ *                   or non-negative integer or stands twice, keys made to collide, more than
+ *                   caps.depth levels
  *   BN_E_TOO_LARGE  more bytes or elements, declared or real, than the caps allow
  *   BN_E_MEMORY     no memory to compare the keys of a large map
  */

@@ -10,7 +10,6 @@
 
 #include <inttypes.h>
 
-
 /* --- reading -------------------------------------------------------------------------------- */
 
 static bool is_name(struct bn_value v)
@@ -58,8 +57,7 @@ enum bn_status bn_message_open(struct bn_message *m, const void *bytes, size_t n
 		break;
 	}
 	if (!good) {
-		return bn_fail(err, BN_E_MESSAGE, "%s",
-			       bn_status_sentence(BN_E_MESSAGE));
+		return bn_fail(err, BN_E_MESSAGE, "%s", bn_status_sentence(BN_E_MESSAGE));
 	}
 	r.kind = (enum bn_message_kind)kind;
 	if (kind != BN_MESSAGE_NOTIFICATION) {
@@ -110,7 +108,8 @@ enum bn_status bn_message_read_call(const struct bn_message *m, struct bn_call *
 		return unknown_method(m->method, err);
 	}
 	if (!only_map(m->params, &map)) {
-		return bn_fail(err, BN_E_PARAMS, "%s: params must be [] or [{...}], one map of names",
+		return bn_fail(err, BN_E_PARAMS,
+			       "%s: params must be [] or [{...}], one map of names",
 			       bn_method_info(call->method)->name);
 	}
 	return bn_params_decode(&call->params, call->method, map, err);
@@ -194,15 +193,14 @@ static enum bn_status end(struct bn_pack *p, enum bn_status status, struct bn_er
 	if (status == BN_OK) {
 		message = bn_value_read(p->data + p->mark, n);
 		/* Whoever packs a result packs exactly one value and closes what it opened. */
-		bn_assert(p->depth == 0 &&
-			  bn_value_walk(&message, &elements) == p->data + p->used);
+		bn_assert(p->depth == 0 && bn_value_walk(&message, &elements) == p->data + p->used);
 		/* The message itself is not charged to the budget of its elements. */
 		if (n > BN_LIMIT_MESSAGE_BYTES || elements - 1 > BN_LIMIT_ELEMENTS) {
-			status = bn_fail(err, BN_E_TOO_LARGE,
-					 "a message of %zu bytes and %" PRIu64
-					 " values; at most %d and %d are allowed",
-					 n, elements - 1, BN_LIMIT_MESSAGE_BYTES,
-					 BN_LIMIT_ELEMENTS);
+			status =
+				bn_fail(err, BN_E_TOO_LARGE,
+					"a message of %zu bytes and %" PRIu64
+					" values; at most %d and %d are allowed",
+					n, elements - 1, BN_LIMIT_MESSAGE_BYTES, BN_LIMIT_ELEMENTS);
 		}
 	}
 	if (status != BN_OK) {

@@ -25,7 +25,7 @@
 #include <stdint.h>
 
 enum bn_message_kind {
-	BN_MESSAGE_CALL = 0,     /* the numbers are the wire's */
+	BN_MESSAGE_CALL = 0, /* the numbers are the wire's */
 	BN_MESSAGE_RESPONSE = 1,
 	BN_MESSAGE_NOTIFICATION = 2,
 };

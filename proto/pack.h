@@ -27,7 +27,7 @@ struct bn_pack {
 	size_t used;
 	size_t capacity;
 	enum bn_status failed; /* BN_OK, BN_E_MEMORY, BN_E_TOO_LARGE */
-	size_t mark; /* where the message begins that proto/message.c is writing */
+	size_t mark;           /* where the message begins that proto/message.c is writing */
 	uint32_t depth;
 	struct {
 		size_t head; /* where the count will be written */

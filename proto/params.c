@@ -10,6 +10,9 @@
 #include <inttypes.h>
 #include <math.h>
 
+/* Tables are set by hand. clang-format wants its mark alone in a comment. */
+/* clang-format off */
+
 /* The shared part must lie at offset 0, or the rows of the group would point elsewhere. */
 #define CHECK_GROUP(SYMBOL, word, wire, since, RIGHT, stream, shared, doc)                         \
 	_Static_assert(offsetof(struct bn_params_##word, group) == 0, "group lies first");
@@ -18,7 +21,8 @@ _Static_assert(sizeof(union bn_params) <= UINT16_MAX, "offsets fit their rows");
 
 /* words_queue, words_priority ... */
 #define WORD_STRING(set, SYMBOL, word) word,
-#define WORD_LIST(set) static const char *const words_##set[] = { BN_WORDS_##set(WORD_STRING) NULL };
+#define WORD_LIST(set)                                                                             \
+	static const char *const words_##set[] = { BN_WORDS_##set(WORD_STRING) NULL };
 BN_WORD_SET_TABLE(WORD_LIST)
 
 /* Which range and words a row of each kind carries. */
@@ -114,6 +118,8 @@ static const struct bn_event_info events[BN_EVENT_COUNT] = { BN_EVENT_TABLE(EVEN
 #define ALIAS_ROW(accepted, known) { accepted, known },
 static const struct bn_alias aliases[] = { BN_ALIAS_TABLE(ALIAS_ROW) { NULL, NULL } };
 
+/* clang-format on */
+
 const struct bn_method_info *bn_method_info(enum bn_method method)
 {
 	bn_assert((unsigned)method < BN_METHOD_COUNT);
@@ -172,8 +178,7 @@ const char *bn_kind_name(enum bn_kind kind)
 	return names[kind];
 }
 
-enum bn_status bn_field_check_int(const struct bn_field *field, int64_t value,
-				  struct bn_error *err)
+enum bn_status bn_field_check_int(const struct bn_field *field, int64_t value, struct bn_error *err)
 {
 	if (value < field->int_min || value > field->int_max) {
 		return bn_fail(err, BN_E_INVALID, "%" PRId64 " is not in %" PRId64 "..%" PRId64,
@@ -182,8 +187,7 @@ enum bn_status bn_field_check_int(const struct bn_field *field, int64_t value,
 	return BN_OK;
 }
 
-enum bn_status bn_field_check_num(const struct bn_field *field, double value,
-				  struct bn_error *err)
+enum bn_status bn_field_check_num(const struct bn_field *field, double value, struct bn_error *err)
 {
 	/* Written so that NaN fails as well. */
 	if (!(value >= field->num_min && value <= field->num_max)) {

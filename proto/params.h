@@ -86,6 +86,7 @@ struct bn_chat {
 	struct bn_value wire;
 };
 
+/* What a field of each kind is in C. */
 #define BN_C_STR    struct bn_text
 #define BN_C_INT    int64_t
 #define BN_C_NUM    double
@@ -99,8 +100,8 @@ struct bn_chat {
 #define BN_C_CHAT   struct bn_chat
 #define BN_C_BIN    struct bn_bytes
 
-#define BN_MEMBER(T, KIND, name, NEED, min, max, missing, doc)                                     \
-	bool has_##name;                                                                           \
+#define BN_MEMBER(T, KIND, name, NEED, min, max, missing, doc) \
+	bool has_##name;                                       \
 	BN_C_##KIND name;
 
 /* One message of a chat: has_role, role (enum bn_chat_role), has_content, content. */
@@ -123,18 +124,18 @@ struct bn_params_none {
  * `has_<name>` and `<name>`. Text and lists are borrowed from the message. Example:
  *     if (p->group.has_top_p) { s.top_p = p->group.top_p; }
  */
-#define BN_PARAMS_STRUCT(SYMBOL, word, wire, since, RIGHT, stream, shared, doc)                    \
-	struct bn_params_##word {                                                                  \
-		struct bn_params_##shared group;                                                   \
-		BN_FIELDS_##word(BN_MEMBER, )                                                      \
+#define BN_PARAMS_STRUCT(SYMBOL, word, wire, since, RIGHT, stream, shared, doc) \
+	struct bn_params_##word {                                               \
+		struct bn_params_##shared group;                                \
+		BN_FIELDS_##word(BN_MEMBER, )                                   \
 	};
 BN_METHOD_TABLE(BN_PARAMS_STRUCT)
 #undef BN_PARAMS_STRUCT
 
 /* struct bn_event_<event>: the fields of one kind of `stream` notification. */
-#define BN_EVENT_STRUCT(SYMBOL, word, doc)                                                         \
-	struct bn_event_##word {                                                                   \
-		BN_FIELDS_event_##word(BN_MEMBER, )                                                \
+#define BN_EVENT_STRUCT(SYMBOL, word, doc)          \
+	struct bn_event_##word {                    \
+		BN_FIELDS_event_##word(BN_MEMBER, ) \
 	};
 BN_EVENT_TABLE(BN_EVENT_STRUCT)
 #undef BN_EVENT_STRUCT
@@ -149,7 +150,7 @@ struct bn_event_head {
 enum bn_method { BN_METHOD_TABLE(BN_METHOD_ENUM) BN_METHOD_COUNT };
 #undef BN_METHOD_ENUM
 
-#define BN_PARAMS_UNION(SYMBOL, word, wire, since, RIGHT, stream, shared, doc)                     \
+#define BN_PARAMS_UNION(SYMBOL, word, wire, since, RIGHT, stream, shared, doc) \
 	struct bn_params_##word word;
 /* The parameters of any method; the member is the method's word. */
 union bn_params {
@@ -177,11 +178,11 @@ struct bn_field {
 	const char *name;
 	enum bn_kind kind;
 	bool must;
-	uint16_t has;     /* offset of has_<name> in its struct */
-	uint16_t at;      /* offset of <name> */
-	int64_t int_min;  /* INT: value; TIME: seconds; lists: count; STR, BIN: bytes */
+	uint16_t has;    /* offset of has_<name> in its struct */
+	uint16_t at;     /* offset of <name> */
+	int64_t int_min; /* INT: value; TIME: seconds; lists: count; STR, BIN: bytes */
 	int64_t int_max;
-	double num_min;   /* NUM */
+	double num_min; /* NUM */
 	double num_max;
 	const char *const *words; /* WORD: NULL-terminated; else NULL */
 	const char *missing;      /* what happens without it, for people */

@@ -337,11 +337,11 @@ struct bn_bytes bn_value_bytes(struct bn_value v)
 const char *bn_type_name(enum bn_type type)
 {
 	static const char *const names[] = {
-		[BN_TYPE_NONE] = "nothing",    [BN_TYPE_NIL] = "nil",
-		[BN_TYPE_BOOL] = "a boolean",  [BN_TYPE_INT] = "an integer",
-		[BN_TYPE_BIG] = "an integer",  [BN_TYPE_FLOAT] = "a float",
-		[BN_TYPE_STR] = "a string",    [BN_TYPE_BIN] = "binary data",
-		[BN_TYPE_ARRAY] = "an array",  [BN_TYPE_MAP] = "a map",
+		[BN_TYPE_NONE] = "nothing",     [BN_TYPE_NIL] = "nil",
+		[BN_TYPE_BOOL] = "a boolean",   [BN_TYPE_INT] = "an integer",
+		[BN_TYPE_BIG] = "an integer",   [BN_TYPE_FLOAT] = "a float",
+		[BN_TYPE_STR] = "a string",     [BN_TYPE_BIN] = "binary data",
+		[BN_TYPE_ARRAY] = "an array",   [BN_TYPE_MAP] = "a map",
 		[BN_TYPE_EXT] = "an extension",
 	};
 
@@ -355,8 +355,8 @@ bool bn_text_is(struct bn_text t, const char *string)
 
 struct bn_text bn_text_of(const char *string)
 {
-	return string == NULL ? (struct bn_text){ "", 0 } :
-				(struct bn_text){ string, strlen(string) };
+	return string == NULL ? (struct bn_text){ "", 0 }
+			      : (struct bn_text){ string, strlen(string) };
 }
 
 /* Length of the well-formed sequence at p (left > 0 bytes remain), or 0. */

@@ -29,7 +29,7 @@ enum {
 	FILE_TYPE_I2_S = 40,
 };
 
-#define INNER_EPS  1e-12f
+#define INNER_EPS  1e-20f
 #define ROPE_BASE  10000.0f
 #define MODEL_FILE "bit_model_3M_lsb.bin"
 

@@ -3,9 +3,13 @@
  * negative log-likelihoods of bitllama2-tinystories ($BN_TEST_DATA; skipped where it is absent), and
  * the embedded model against the golden text its trainer wrote.
  *
- * Where the numbers differ they do for one reason: the golden code rounds activations half away from
- * zero and sums floats in another order, so now and then an int8 step or, where two tokens are almost
- * equally likely, a choice differs. Each such place is printed with the gap between the two best.
+ * Where the numbers differ, it is the model's own sensitivity, and this was measured: the very
+ * arithmetic of the golden code (float KV, its two epsilons) evaluated in double precision gives the
+ * golden logits of position 0 to five digits, but from position 1 on differs from the golden fp32 run
+ * by 0.047 on average and 0.24 at most, and chooses another token at 1 to 3 of 242 places, depending
+ * on the seventh digit of the inputs: int8 rounding turns float noise into steps of 1/127. At all those
+ * places the two best tokens are within 0.03 of each other (position 167 of `lily`: 8.545 and 8.561).
+ * Half-precision KV adds about as much (0.060). So a run must follow the golden one up to such a place.
  */
 #include "engine/chat.h"
 #include "kernels/cpu.h"
@@ -168,8 +172,28 @@ static void greedy_run(const char *name)
 	}
 	print_message("%s: %u of %u tokens as golden\n", name, same, n);
 	assert_int_equal(seq->n_tokens, n);
-	assert_int_equal(same, n);
-	assert_int_equal(strncmp(text, golden_text, strlen(golden_text)), 0);
+	assert_true(same >= 100);
+	if (same < n) {
+		float *logits = rig_logits(&rig, ids, same, 64);
+		const float *row = logits + (size_t)(same - 1) * rig.model->vocab;
+		const float gap = row[seq->tokens[same]] - row[ids[same]];
+
+		print_message("%s: then %u instead of %u, by %.4f\n", name, seq->tokens[same],
+			      ids[same], (double)gap);
+		assert_true(gap >= 0.0f && gap < 0.05f);
+		free(logits);
+	}
+
+	/* The text of the golden ids, as far as they are the same, is the golden text's beginning. */
+	char head[8192];
+	size_t length;
+
+	assert_int_equal(bn_tokenizer_decode(rig.model->tok, ids, same, 0, head, sizeof(head),
+					     &length, NULL),
+			 BN_OK);
+	assert_memory_equal(head, golden_text, length);
+	assert_memory_equal(text, golden_text, length);
+	print_message("%s: %zu characters as golden\n", name, length);
 	bn_sequence_free(seq);
 	bn_tokens_finish(&tokens);
 	free(text);
@@ -215,15 +239,15 @@ static void forced_run(const char *name)
 		if (ours != ids[p + 1]) {
 			print_message("%s position %u: %u instead of %u, gap of the best two %.4f\n", name,
 				      p + 1, ours, ids[p + 1], (double)gap);
-			assert_true(gap < 0.2f);
+			assert_true(gap < 0.05f);
 			differ++;
 		}
 	}
 	print_message("%s: logits off by %.4f on average, %.3f at most; %u choices differ\n", name,
 		      mean, worst, differ);
-	assert_true(mean < 0.05);
-	assert_true(worst < 1.0);
-	assert_true(differ <= 3);
+	assert_true(mean < 0.1);
+	assert_true(worst < 0.5);
+	assert_true(differ <= 4);
 	bn_tokens_finish(&prompt);
 	free(golden_logits);
 	free(logits);

@@ -278,8 +278,11 @@ int main(void)
 		cmocka_unit_test(splitters_cut_well_known_texts),
 		cmocka_unit_test(splitters_consume_broken_utf8_too),
 		cmocka_unit_test(pretokenizers_are_found_by_their_gguf_names),
+	};
+	const struct CMUnitTest real[] = {
 		cmocka_unit_test(splitter_gives_the_llama3_split_vectors),
 	};
+	int failed = cmocka_run_group_tests(tests, compile, release);
 
-	return cmocka_run_group_tests(tests, compile, release);
+	return failed != 0 ? failed : cmocka_run_group_tests(real, NULL, NULL);
 }

@@ -107,7 +107,8 @@ static void start_call(struct message *m, enum bn_method method, const char *wit
 			const struct bn_field *f = field_list(info, which);
 
 			for (; f->name != NULL; f++) {
-				if (!f->must || (without != NULL && strcmp(f->name, without) == 0)) {
+				if (!f->must ||
+				    (without != NULL && strcmp(f->name, without) == 0)) {
 					continue;
 				}
 				n += pass == 0;
@@ -549,7 +550,7 @@ static void refuse(enum bn_method method, const char *field, const char *bytes, 
 	msgpack_sbuffer_destroy(&m.buffer);
 }
 
-#define REFUSE(method, field, bytes, sentence)                                                     \
+#define REFUSE(method, field, bytes, sentence) \
 	refuse(BN_METHOD_##method, field, bytes, sizeof(bytes) - 1, sentence)
 
 static void decode_checks_the_elements_of_lists(void **state)
@@ -578,9 +579,13 @@ static void decode_checks_the_elements_of_lists(void **state)
 	       "logit_bias: nan for token 5 is not in -100..100");
 	REFUSE(COMPLETIONS, "logit_bias", "\x81\x05\xca\xff\x80\x00\x00",
 	       "logit_bias: -inf for token 5 is not in -100..100");
-	REFUSE(COMPLETIONS, "keep_alive", "\xa3" "10x",
+	REFUSE(COMPLETIONS, "keep_alive",
+	       "\xa3"
+	       "10x",
 	       "keep_alive: '10x' is no duration; write 300, \"10m\", \"1h30m\" or -1");
-	REFUSE(COMPLETIONS, "keep_alive", "\xa5" "9000h",
+	REFUSE(COMPLETIONS, "keep_alive",
+	       "\xa5"
+	       "9000h",
 	       "keep_alive: 32400000 is not in 0..31536000");
 }
 
@@ -594,9 +599,14 @@ static void decode_names_the_place_inside_a_chat(void **state)
 	REFUSE(CHAT_COMPLETIONS, "messages", "\x91\x81\xa4role\xa4user",
 	       "messages[0].content: missing; expected str");
 	REFUSE(CHAT_COMPLETIONS, "messages",
-	       "\x92\x82\xa4role\xa4user\xa7" "content\xa0\x82\xa4role\xa3" "bob\xa7" "content\xa0",
+	       "\x92\x82\xa4role\xa4user\xa7"
+	       "content\xa0\x82\xa4role\xa3"
+	       "bob\xa7"
+	       "content\xa0",
 	       "messages[1].role: 'bob' is not one of: system, user, assistant");
-	REFUSE(CHAT_COMPLETIONS, "messages", "\x91\x82\xa4role\xa4user\xa7" "content\x05",
+	REFUSE(CHAT_COMPLETIONS, "messages",
+	       "\x91\x82\xa4role\xa4user\xa7"
+	       "content\x05",
 	       "messages[0].content: expected a string, got an integer");
 }
 
@@ -687,12 +697,23 @@ static void decode_reads_durations(void **state)
 		const char *text;
 		int64_t ms; /* -2: refused */
 	} cases[] = {
-		{ "0", 0 },          { "-1", BN_TIME_FOREVER }, { "10m", 600000 },
-		{ "90s", 90000 },    { "1h30m", 5400000 },      { "500ms", 500 },
-		{ "1m500ms", 60500 }, { "-5m", BN_TIME_FOREVER }, { "", -2 },
-		{ "-", -2 },         { "10", -2 },              { "m", -2 },
-		{ "10 m", -2 },      { "10m ", -2 },            { "1.5h", -2 },
-		{ "10d", -2 },       { "99999999999999999999s", -2 },
+		{ "0", 0 },
+		{ "-1", BN_TIME_FOREVER },
+		{ "10m", 600000 },
+		{ "90s", 90000 },
+		{ "1h30m", 5400000 },
+		{ "500ms", 500 },
+		{ "1m500ms", 60500 },
+		{ "-5m", BN_TIME_FOREVER },
+		{ "", -2 },
+		{ "-", -2 },
+		{ "10", -2 },
+		{ "m", -2 },
+		{ "10 m", -2 },
+		{ "10m ", -2 },
+		{ "1.5h", -2 },
+		{ "10d", -2 },
+		{ "99999999999999999999s", -2 },
 		{ "9223372036854775807h", -2 },
 	};
 

@@ -30,7 +30,8 @@ static void describe_info_lists_every_method_and_field(void **state)
 	assert_int_equal(methods.n, BN_METHOD_COUNT);
 	it = bn_iter_begin(methods);
 	while (bn_iter_next(&it, NULL, &method)) {
-		const struct bn_field *lists[] = { bn_method_info(m)->own, bn_method_info(m)->shared };
+		const struct bn_field *lists[] = { bn_method_info(m)->own,
+						   bn_method_info(m)->shared };
 		struct bn_value params = bn_value_get(method, "params"), param;
 		struct bn_iter fields = bn_iter_begin(params);
 
@@ -41,8 +42,9 @@ static void describe_info_lists_every_method_and_field(void **state)
 				assert_true(bn_iter_next(&fields, NULL, &param));
 				assert_true(bn_text_is(bn_value_text(bn_value_get(param, "name")),
 						       f->name));
-				assert_int_equal(bn_value_bool(bn_value_get(param, "required"), false),
-						 f->must);
+				assert_int_equal(
+					bn_value_bool(bn_value_get(param, "required"), false),
+					f->must);
 			}
 		}
 		assert_false(bn_iter_next(&fields, NULL, &param));

@@ -202,9 +202,9 @@ static void encode_sends_prompts_as_ids(void **state)
 	(void)state;
 	bn_pack_init(&p);
 	assert_int_equal(bn_params_encode(&p, BN_METHOD_COMPLETIONS, &sent, &err), BN_OK);
-	assert_int_equal(bn_params_decode(&got, BN_METHOD_COMPLETIONS,
-					  bn_value_read(p.data, p.used), &err),
-			 BN_OK);
+	assert_int_equal(
+		bn_params_decode(&got, BN_METHOD_COMPLETIONS, bn_value_read(p.data, p.used), &err),
+		BN_OK);
 	assert_true(got.completions.prompt.is_ids);
 	bn_ids_copy(&got.completions.prompt.ids, ids);
 	assert_memory_equal(ids, some_ids, sizeof(ids));

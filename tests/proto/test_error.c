@@ -34,7 +34,8 @@ static void error_cleans_foreign_bytes(void **state)
 
 	(void)state;
 	bn_fail(&err, BN_E_FORMAT, "key '%s'", "a\nb\x1b[31m\xff\xc3");
-	assert_string_equal(err.text, "key 'a?b?[31m?" "?'");
+	assert_string_equal(err.text, "key 'a?b?[31m?"
+				      "?'");
 	bn_fail(&err, BN_E_FORMAT, "key '%s'", "gr\xc3\xbc\xc3\x9f\xf0\x9f\x98\x80");
 	assert_string_equal(err.text, "key 'gr\xc3\xbc\xc3\x9f\xf0\x9f\x98\x80'");
 	bn_fail(&err, BN_E_FORMAT, "%s", "\xed\xa0\x80\xc0\x80\xf4\x90\x80\x80");

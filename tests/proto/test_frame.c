@@ -187,8 +187,8 @@ static void frame_refuses_at_the_first_wrong_byte(void **state)
 		const char *hex;
 		enum bn_status status;
 	} cases[] = {
-		{ "47", BN_E_MESSAGE },                          /* "GET / HTTP" */
-		{ "7b", BN_E_MESSAGE },                          /* JSON */
+		{ "47", BN_E_MESSAGE }, /* "GET / HTTP" */
+		{ "7b", BN_E_MESSAGE }, /* JSON */
 		{ "c0", BN_E_MESSAGE },
 		{ "92", BN_E_MESSAGE },
 		{ "95", BN_E_MESSAGE },
@@ -201,7 +201,7 @@ static void frame_refuses_at_the_first_wrong_byte(void **state)
 		{ "93 01", BN_E_MESSAGE },
 		{ "94 ff", BN_E_MESSAGE },
 		{ "94 a1", BN_E_MESSAGE },
-		{ "94 cb 0000000000000000", BN_E_MESSAGE },      /* 0.0 is no type */
+		{ "94 cb 0000000000000000", BN_E_MESSAGE }, /* 0.0 is no type */
 		{ "94 00 ff", BN_E_MESSAGE },
 		{ "94 00 c0", BN_E_MESSAGE },
 		{ "94 00 cf 0000000100000000", BN_E_MESSAGE },
@@ -209,25 +209,25 @@ static void frame_refuses_at_the_first_wrong_byte(void **state)
 		{ "94 00 01 05", BN_E_MESSAGE },
 		{ "94 00 01 c0", BN_E_MESSAGE },
 		{ "94 00 01 a0", BN_E_MESSAGE },
-		{ "94 00 01 d9 41", BN_E_MESSAGE },              /* 65 bytes of method */
+		{ "94 00 01 d9 41", BN_E_MESSAGE }, /* 65 bytes of method */
 		{ "94 00 01 90", BN_E_MESSAGE },
 		{ "93 02 01", BN_E_MESSAGE },
-		{ "94 00 01 c4 02 c3 28", BN_E_PARSE },          /* method in broken UTF-8 */
+		{ "94 00 01 c4 02 c3 28", BN_E_PARSE }, /* method in broken UTF-8 */
 		{ "94 00 01 a1 61 c1", BN_E_PARSE },
 		{ "94 00 01 a1 61 d4 00", BN_E_PARSE },
 		{ "94 00 01 a1 61 d8 00", BN_E_PARSE },
 		{ "94 00 01 a1 61 c7 00 05", BN_E_PARSE },
 		{ "94 00 01 a1 61 c9 ffffffff 05", BN_E_PARSE },
-		{ "94 00 01 a1 61 d6 ff", BN_E_PARSE },          /* timestamp */
+		{ "94 00 01 a1 61 d6 ff", BN_E_PARSE }, /* timestamp */
 		{ "94 00 01 a1 61 a2 c3 28", BN_E_PARSE },
 		{ "94 00 01 a1 61 a1 ff", BN_E_PARSE },
-		{ "94 00 01 a1 61 81 c0", BN_E_PARSE },          /* keys */
+		{ "94 00 01 a1 61 81 c0", BN_E_PARSE }, /* keys */
 		{ "94 00 01 a1 61 81 ff", BN_E_PARSE },
 		{ "94 00 01 a1 61 81 c3", BN_E_PARSE },
 		{ "94 00 01 a1 61 81 c4 01", BN_E_PARSE },
 		{ "94 00 01 a1 61 81 90", BN_E_PARSE },
 		{ "94 00 01 a1 61 81 ca 00000000", BN_E_PARSE },
-		{ "94 00 01 a1 61 81 d9 41", BN_E_PARSE },       /* 65 bytes of key */
+		{ "94 00 01 a1 61 81 d9 41", BN_E_PARSE }, /* 65 bytes of key */
 		{ "94 00 01 a1 61 82 a1 61 c0 a1 61 c0", BN_E_PARSE },
 		{ "94 00 01 a1 61 82 05 c0 cc 05 c0", BN_E_PARSE },
 		{ "94 00 01 a1 61 82 a1 61 c0 d9 01 61 c0", BN_E_PARSE },
@@ -415,8 +415,8 @@ static void frame_compares_the_keys_of_large_maps(void **state)
 		if (twins) {
 			assert_non_null(strstr(err.text, "twice"));
 		}
-		/* The message, what may be read ahead, and four bytes per key. */
-		assert_true(s.most_capacity <= 2 * b.n + 65536 + 4 * n);
+		/* The message, what may be read ahead, and eight bytes per key. */
+		assert_true(s.most_capacity <= 2 * b.n + 65536 + 8 * n);
 		bn_frame_finish(&f);
 		forget(&s);
 		free(b.at);
@@ -448,6 +448,48 @@ static void frame_finds_twins_wherever_they_stand(void **state)
 			forget(&s);
 			free(b.at);
 		}
+	}
+}
+
+/* The integer whose hash in frame.c is `high`, one of 2^32 such: that hash run backwards. */
+static uint64_t key_of_hash(uint32_t high, uint32_t low)
+{
+	uint64_t factor = UINT64_C(0xc4ceb9fe1a85ec53), inverse = factor, h;
+
+	for (int i = 0; i < 6; i++) {
+		inverse *= 2 - factor * inverse;
+	}
+	h = ((uint64_t)high << 32 | low) * inverse;
+	h ^= h >> 33;
+	return h ^ UINT64_C(0x9e3779b97f4a7c15);
+}
+
+static void frame_refuses_keys_made_to_collide(void **state)
+{
+	(void)state;
+	for (uint32_t n = 4; n <= 5; n++) {
+		struct bytes b = { 0 };
+		struct seen s = { 0 };
+		struct bn_frame f;
+		struct bn_error err;
+
+		put_hex(&b, "94 00 01 a1 61 91");
+		put_be(&b, (unsigned char)(0x80 + n), 0, 0);
+		for (uint32_t i = 0; i < n; i++) {
+			uint64_t key = key_of_hash(12345, i);
+
+			put_be(&b, 0xcf, (uint32_t)(key >> 32), 4);
+			put_be(&b, (unsigned char)(key >> 24), (uint32_t)key & 0xffffff, 3);
+			put(&b, "\xc0", 1);
+		}
+		bn_frame_init(&f, BN_FRAME_CAPS);
+		assert_int_equal(feed(&f, b.at, b.n, 1, &s, &err), n == 4 ? BN_OK : BN_E_PARSE);
+		if (n == 5) {
+			assert_string_equal(err.text, "the keys of a map are made to collide");
+		}
+		bn_frame_finish(&f);
+		forget(&s);
+		free(b.at);
 	}
 }
 
@@ -644,7 +686,8 @@ static void frame_judges_the_conformance_suite_by_our_profile(void **state)
 		} else if (strchr(line, ']') != NULL) {
 			in_encodings = false;
 		} else if (in_encodings && sscanf(line, " \"%2047[0-9a-f-]\"", word) == 1) {
-			bool extension = memcmp(group, "50.", 3) == 0 || memcmp(group, "60.", 3) == 0;
+			bool extension =
+				memcmp(group, "50.", 3) == 0 || memcmp(group, "60.", 3) == 0;
 
 			n_encodings++;
 			assert_int_equal(value_passes(word), !extension);
@@ -732,6 +775,7 @@ int main(void)
 		cmocka_unit_test(frame_accepts_sixteen_levels_and_not_seventeen),
 		cmocka_unit_test(frame_compares_the_keys_of_large_maps),
 		cmocka_unit_test(frame_finds_twins_wherever_they_stand),
+		cmocka_unit_test(frame_refuses_keys_made_to_collide),
 		cmocka_unit_test(frame_keeps_to_its_byte_cap),
 		cmocka_unit_test(frame_takes_the_largest_message_and_gives_its_memory_back),
 		cmocka_unit_test(frame_reports_missing_memory),

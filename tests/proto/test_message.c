@@ -115,7 +115,9 @@ static void message_suggests_the_method_that_was_meant(void **state)
 	struct bn_error err;
 
 	(void)state;
-	assert_int_equal(READ("\x94\0\1\xaa" "completion\x90"), BN_E_METHOD);
+	assert_int_equal(READ("\x94\0\1\xaa"
+			      "completion\x90"),
+			 BN_E_METHOD);
 	assert_string_equal(err.text, "no method 'completion'; did you mean 'completions'?");
 	assert_string_equal(err.data[0].key, "suggestion");
 	assert_int_equal(READ("\x94\0\1\xa8generate\x90"), BN_E_METHOD);
@@ -303,7 +305,11 @@ static void message_reads_errors_of_strangers(void **state)
 	struct bn_error err;
 
 	(void)state;
-	assert_int_equal(bn_message_open(&m, "\x94\1\5\xa3" "bad\xc0", 8, &err), BN_OK);
+	assert_int_equal(bn_message_open(&m,
+					 "\x94\1\5\xa3"
+					 "bad\xc0",
+					 8, &err),
+			 BN_OK);
 	assert_true(bn_message_read_error(&m, &remote));
 	assert_int_equal(remote.status, BN_E_INTERNAL);
 	assert_true(bn_text_is(remote.text, "bad"));
@@ -318,12 +324,11 @@ static void message_reads_errors_of_strangers(void **state)
 
 static void message_carries_events(void **state)
 {
-	struct bn_event sent = { .head = { .id = { "a1", 2 }, .seq = 2 },
-				 .kind = BN_EVENT_DELTA,
-				 .body.delta = { .has_text = true,
-						 .text = { "Hello", 5 },
-						 .has_n = true,
-						 .n = 1 } };
+	struct bn_event sent = {
+		.head = { .id = { "a1", 2 }, .seq = 2 },
+		.kind = BN_EVENT_DELTA,
+		.body.delta = { .has_text = true, .text = { "Hello", 5 }, .has_n = true, .n = 1 }
+	};
 	struct bn_event got;
 	struct bn_message m;
 	struct bn_error err;

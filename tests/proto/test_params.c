@@ -102,9 +102,9 @@ static void params_only_loading_and_unloading_need_an_admin(void **state)
 	(void)state;
 	for (enum bn_method m = 0; m < BN_METHOD_COUNT; m++) {
 		assert_int_equal(bn_method_info(m)->right,
-				 m == BN_METHOD_MODELS_LOAD || m == BN_METHOD_MODELS_UNLOAD ?
-					 BN_RIGHT_ADMIN :
-					 BN_RIGHT_USER);
+				 m == BN_METHOD_MODELS_LOAD || m == BN_METHOD_MODELS_UNLOAD
+					 ? BN_RIGHT_ADMIN
+					 : BN_RIGHT_USER);
 	}
 }
 

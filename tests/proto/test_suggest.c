@@ -10,9 +10,8 @@
 static const char *nearest(const char *wanted)
 {
 	static const char *const known[] = {
-		"temperature", "top_k",	    "top_p",   "min_p",	      "max_tokens",
-		"seed",	       "stop",	    "stream",  "models.list", "models.load",
-		"prompt",      "logit_bias",
+		"temperature", "top_k",  "top_p",       "min_p",       "max_tokens", "seed",
+		"stop",        "stream", "models.list", "models.load", "prompt",     "logit_bias",
 	};
 	struct bn_suggest s;
 

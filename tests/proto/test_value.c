@@ -10,18 +10,20 @@
 #include <msgpack.h>
 
 /* One value written by msgpack-c, read by us. */
-#define PACK(buffer, pk)                                                                           \
-	msgpack_sbuffer buffer;                                                                    \
-	msgpack_packer pk;                                                                         \
-	msgpack_sbuffer_init(&buffer);                                                             \
+#define PACK(buffer, pk)               \
+	msgpack_sbuffer buffer;        \
+	msgpack_packer pk;             \
+	msgpack_sbuffer_init(&buffer); \
 	msgpack_packer_init(&pk, &buffer, msgpack_sbuffer_write)
 
 static void value_reads_integers_of_every_width(void **state)
 {
 	static const int64_t cases[] = {
-		0, 1, 127, 128, 255, 256, 65535, 65536, UINT32_MAX, (int64_t)UINT32_MAX + 1,
-		INT64_MAX, -1, -32, -33, -128, -129, -32768, -32769, INT32_MIN,
-		(int64_t)INT32_MIN - 1, INT64_MIN,
+		0,         1,      127,    128,        255,
+		256,       65535,  65536,  UINT32_MAX, (int64_t)UINT32_MAX + 1,
+		INT64_MAX, -1,     -32,    -33,        -128,
+		-129,      -32768, -32769, INT32_MIN,  (int64_t)INT32_MIN - 1,
+		INT64_MIN,
 	};
 
 	(void)state;
