@@ -8,11 +8,9 @@
 #define BN_PROTO_DECODE_H
 
 #include "proto/error.h"
+#include "proto/kind.h"
 #include "proto/params.h"
 #include "proto/value.h"
-
-#include <stdbool.h>
-#include <stdint.h>
 
 /*
  * Decodes a parameter map (NONE: an empty one) of `method` into *out, which is zeroed first.
@@ -30,15 +28,7 @@ enum bn_status bn_event_decode(struct bn_event_head *head, enum bn_event_kind *k
 			       union bn_event_body *body, struct bn_value map,
 			       struct bn_error *err) BN_MUST_USE;
 
-/* Copy a decoded (or host) list into caller memory: `out` has room for list->n elements. */
-void bn_ids_copy(const struct bn_ids *list, uint32_t *out);
-void bn_biases_copy(const struct bn_biases *list, struct bn_bias *out);
+/* Copies a decoded (or host) list; `out` has room for list->n turns. See also proto/kind.h. */
 void bn_chat_copy(const struct bn_chat *list, struct bn_params_turn *out);
-
-/*
- * Reads a duration as TIME fields have it: "90s", "1h30m", "500ms", "0", "-1" (any negative one)
- * into milliseconds or BN_TIME_FOREVER. False when it is none or overflows. BN_ON_ANY.
- */
-bool bn_time_parse(struct bn_text text, int64_t *ms);
 
 #endif

@@ -402,7 +402,7 @@ static enum bn_status check_head(struct bn_frame *f, const struct bn_value *v, s
 }
 
 /* Books an accepted value, and closes the containers it completes. */
-static enum bn_status accept(struct bn_frame *f, const struct bn_value *v, struct bn_error *err)
+static enum bn_status book(struct bn_frame *f, const struct bn_value *v, struct bn_error *err)
 {
 	if (f->depth == 1 && f->kind < 0) {
 		f->kind = (int)v->as.integer;
@@ -448,12 +448,13 @@ static enum step step(struct bn_frame *f, struct bn_error *err)
 	enum bn_status status;
 	bool is_method;
 
+	/* Asked before the head, so that the verdict does not depend on how much of it is here. */
+	if (f->cursor - f->begin >= f->caps.message_bytes) {
+		return refuse(f, too_large(err, "bytes", f->caps.message_bytes + 1,
+					   f->caps.message_bytes));
+	}
 	switch (bn_value_head(&v, f->bytes + f->cursor, end)) {
 	case BN_HEAD_SHORT:
-		if (f->cursor - f->begin >= f->caps.message_bytes) {
-			return refuse(f, too_large(err, "bytes", f->caps.message_bytes + 1,
-						   f->caps.message_bytes));
-		}
 		return STEP_WAIT;
 	case BN_HEAD_RESERVED:
 		return refuse(f, bn_fail(err, BN_E_PARSE, "the byte 0xc1 is not MessagePack"));
@@ -477,7 +478,7 @@ static enum step step(struct bn_frame *f, struct bn_error *err)
 	} else {
 		f->cursor = (size_t)(v.body - f->bytes);
 	}
-	status = accept(f, &v, err);
+	status = book(f, &v, err);
 	if (status != BN_OK) {
 		return refuse(f, status);
 	}

@@ -10,6 +10,7 @@
 
 #include "proto/error.h"
 #include "proto/schema.h"
+#include "proto/time.h"
 #include "proto/value.h"
 
 #include <stdbool.h>
@@ -38,9 +39,6 @@ enum bn_priority { BN_WORDS_priority(BN_WORD_ENUM) };
 enum bn_cache { BN_WORDS_cache(BN_WORD_ENUM) };
 enum bn_chat_role { BN_WORDS_role(BN_WORD_ENUM) };
 #undef BN_WORD_ENUM
-
-/* "For ever" in a TIME field. */
-enum { BN_TIME_FOREVER = -1 };
 
 /*
  * The lists below have two sides. A decoder leaves `host` NULL and `wire` pointing into the

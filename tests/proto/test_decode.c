@@ -691,44 +691,6 @@ static void decode_cancel_wants_an_id_or_all(void **state)
 	}
 }
 
-static void decode_reads_durations(void **state)
-{
-	static const struct {
-		const char *text;
-		int64_t ms; /* -2: refused */
-	} cases[] = {
-		{ "0", 0 },
-		{ "-1", BN_TIME_FOREVER },
-		{ "10m", 600000 },
-		{ "90s", 90000 },
-		{ "1h30m", 5400000 },
-		{ "500ms", 500 },
-		{ "1m500ms", 60500 },
-		{ "-5m", BN_TIME_FOREVER },
-		{ "", -2 },
-		{ "-", -2 },
-		{ "10", -2 },
-		{ "m", -2 },
-		{ "10 m", -2 },
-		{ "10m ", -2 },
-		{ "1.5h", -2 },
-		{ "10d", -2 },
-		{ "99999999999999999999s", -2 },
-		{ "9223372036854775807h", -2 },
-	};
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		int64_t ms = -3;
-		bool good = bn_time_parse(bn_text_of(cases[i].text), &ms);
-
-		assert_int_equal(good, cases[i].ms != -2);
-		if (good) {
-			assert_true(ms == cases[i].ms);
-		}
-	}
-}
-
 static void decode_event_ignores_what_is_newer(void **state)
 {
 	struct bn_event_head head;
@@ -788,7 +750,6 @@ int main(void)
 		cmocka_unit_test(decode_suggests_inside_a_chat),
 		cmocka_unit_test(decode_copies_lists),
 		cmocka_unit_test(decode_cancel_wants_an_id_or_all),
-		cmocka_unit_test(decode_reads_durations),
 		cmocka_unit_test(decode_event_ignores_what_is_newer),
 	};
 
