@@ -32,7 +32,7 @@ struct bn_batch {
 	const struct bn_model *model;
 	struct bn_row *rows; /* [n_rows] */
 	uint32_t n_rows;
-	uint32_t n_outputs;  /* rows whose output is not NONE */
+	uint32_t n_outputs; /* rows whose output is not NONE */
 	uint32_t n_sequences;
 	uint32_t max_rows;
 	uint32_t max_outputs;

@@ -53,10 +53,15 @@ static bn_token find_mergeable(const struct bn_lexicon *lex, const char *text, s
 	return (bn_lexicon_flags(lex, id) & BN_LEXICON_MERGEABLE) != 0 ? id : BN_TOKEN_NONE;
 }
 
-/* Looks up the three tokens of merge "left right"; false when one does not exist. */
-static bool resolve(const struct bn_lexicon *lex, struct bn_str merge, struct bn_bpe_slot *entry)
+/*
+ * Looks up the three tokens of merge "left right"; false when one does not exist. Files list the
+ * ways to make a token behind each other, so the one `before` is often the one joined again.
+ */
+static bool resolve(const struct bn_lexicon *lex, struct bn_str merge, bn_token before,
+		    struct bn_bpe_slot *entry)
 {
 	char text[2 * BN_TOKENIZER_TOKEN_BYTES];
+	struct bn_str same = bn_lexicon_text(lex, before);
 	const char *space = merge.n < 3 ? NULL : memchr(merge.p + 1, ' ', merge.n - 1);
 	struct bn_str left;
 	struct bn_str right;
@@ -66,8 +71,8 @@ static bool resolve(const struct bn_lexicon *lex, struct bn_str merge, struct bn
 	if (space == NULL) {
 		return false;
 	}
-	left = (struct bn_str){merge.p, (size_t)(space - merge.p)};
-	right = (struct bn_str){space + 1, merge.n - left.n - 1};
+	left = (struct bn_str){ merge.p, (size_t)(space - merge.p) };
+	right = (struct bn_str){ space + 1, merge.n - left.n - 1 };
 	if (left.n > BN_TOKENIZER_TOKEN_BYTES || right.n > BN_TOKENIZER_TOKEN_BYTES) {
 		return false;
 	}
@@ -81,7 +86,11 @@ static bool resolve(const struct bn_lexicon *lex, struct bn_str merge, struct bn
 	}
 	entry->left = find_mergeable(lex, text, n_left);
 	entry->right = find_mergeable(lex, text + n_left, n_right);
-	entry->joined = find_mergeable(lex, text, n_left + n_right);
+	if (same.n == n_left + n_right && memcmp(same.p, text, same.n) == 0) {
+		entry->joined = before;
+	} else {
+		entry->joined = find_mergeable(lex, text, n_left + n_right);
+	}
 	return entry->left != BN_TOKEN_NONE && entry->right != BN_TOKEN_NONE &&
 	       entry->joined != BN_TOKEN_NONE;
 }
@@ -93,6 +102,7 @@ enum bn_status bn_bpe_build(struct bn_bpe *bpe, struct bn_block *block,
 	/* Two thirds full at most, a power of two. */
 	uint64_t want = (uint64_t)vocab->n_merges * 3 / 2 + 16;
 	uint64_t size = 16;
+	bn_token before = BN_TOKEN_NONE;
 
 	while (size < want) {
 		size *= 2;
@@ -109,12 +119,13 @@ enum bn_status bn_bpe_build(struct bn_bpe *bpe, struct bn_block *block,
 
 	memset(bpe->slots, 0xFF, size * sizeof(*bpe->slots));
 	for (uint32_t i = 0; i < vocab->n_merges; i++) {
-		struct bn_bpe_slot entry = {.rank = i};
+		struct bn_bpe_slot entry = { .rank = i };
 
-		if (!resolve(lex, vocab->merges[i], &entry)) {
+		if (!resolve(lex, vocab->merges[i], before, &entry)) {
 			bpe->lost++;
 			continue;
 		}
+		before = entry.joined;
 		if (!enter(bpe, &entry)) {
 			return bn_fail(err, BN_E_FORMAT,
 				       "the merges of the vocabulary are chosen to collide (at "

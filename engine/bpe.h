@@ -9,13 +9,13 @@
 #ifndef BN_ENGINE_BPE_H
 #define BN_ENGINE_BPE_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include "engine/lexicon.h"
 #include "engine/merge.h"
 #include "proto/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 struct bn_bpe_slot {
 	bn_token left, right; /* left BN_TOKEN_NONE: empty */
@@ -38,8 +38,8 @@ struct bn_bpe {
  * the first counts. BN_E_FORMAT for pairs chosen to collide. Helper.
  */
 BN_MUST_USE enum bn_status bn_bpe_build(struct bn_bpe *bpe, struct bn_block *block,
-					const struct bn_vocab *vocab,
-					const struct bn_lexicon *lex, struct bn_error *err);
+					const struct bn_vocab *vocab, const struct bn_lexicon *lex,
+					struct bn_error *err);
 
 /*
  * Encodes piece [n], n > 0, and leaves the tokens as the live symbols of *m (m->n is 0 when every

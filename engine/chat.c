@@ -25,7 +25,7 @@ enum part_kind {
 	ROLE_NAME, /* "User"                                                          */
 	ROLE_TAG,  /* "<|user|>", a control token where the vocabulary has it, else text */
 	CONTENT,
-	TRIMMED,   /* content without the white space around it, as Python's strip()  */
+	TRIMMED, /* content without the white space around it, as Python's strip()  */
 };
 
 struct part {
@@ -37,31 +37,31 @@ enum { MAX_PARTS = 8, MAX_STOPS = 3 };
 
 struct bn_chat_template {
 	const char *name;
-	struct part message[MAX_PARTS]; /* of a system or user message      */
-	struct part answer[MAX_PARTS];  /* of an assistant message          */
-	struct part opening[MAX_PARTS]; /* what the model continues         */
-	bool bos;                       /* begins with bos even where the tokenizer adds none */
-	const char *stop_tags[MAX_STOPS];  /* stop tokens, or stop texts where they are no tokens */
+	struct part message[MAX_PARTS];   /* of a system or user message      */
+	struct part answer[MAX_PARTS];    /* of an assistant message          */
+	struct part opening[MAX_PARTS];   /* what the model continues         */
+	bool bos;                         /* begins with bos even where the tokenizer adds none */
+	const char *stop_tags[MAX_STOPS]; /* stop tokens, or stop texts where they are no tokens */
 	const char *stop_texts[MAX_STOPS];
 };
 
-#define BITNET_MESSAGE                                                                             \
-	{                                                                                          \
-		{ROLE_NAME, NULL}, {TEXT, ": "}, {TRIMMED, NULL}, {TOKEN, "<|eot_id|>"},           \
+#define BITNET_MESSAGE                                                                           \
+	{                                                                                        \
+		{ ROLE_NAME, NULL }, { TEXT, ": " }, { TRIMMED, NULL }, { TOKEN, "<|eot_id|>" }, \
 	}
-#define LLAMA3_MESSAGE                                                                             \
-	{                                                                                          \
-		{TOKEN, "<|start_header_id|>"}, {ROLE, NULL},    {TOKEN, "<|end_header_id|>"},     \
-		{TEXT, "\n\n"},                 {TRIMMED, NULL}, {TOKEN, "<|eot_id|>"},            \
+#define LLAMA3_MESSAGE                                                                            \
+	{                                                                                         \
+		{ TOKEN, "<|start_header_id|>" }, { ROLE, NULL }, { TOKEN, "<|end_header_id|>" }, \
+			{ TEXT, "\n\n" }, { TRIMMED, NULL }, { TOKEN, "<|eot_id|>" },             \
 	}
-#define CHATML_MESSAGE                                                                             \
-	{                                                                                          \
-		{TOKEN, "<|im_start|>"}, {ROLE, NULL},          {TEXT, "\n"},                      \
-		{CONTENT, NULL},         {TOKEN, "<|im_end|>"}, {TEXT, "\n"},                      \
+#define CHATML_MESSAGE                                                                        \
+	{                                                                                     \
+		{ TOKEN, "<|im_start|>" }, { ROLE, NULL }, { TEXT, "\n" }, { CONTENT, NULL }, \
+			{ TOKEN, "<|im_end|>" }, { TEXT, "\n" },                              \
 	}
-#define PLAIN_MESSAGE                                                                              \
-	{                                                                                          \
-		{ROLE_NAME, NULL}, {TEXT, ": "}, {TRIMMED, NULL}, {TEXT, "\n"},                    \
+#define PLAIN_MESSAGE                                                                   \
+	{                                                                               \
+		{ ROLE_NAME, NULL }, { TEXT, ": " }, { TRIMMED, NULL }, { TEXT, "\n" }, \
 	}
 
 static const struct bn_chat_template table[] = {
@@ -69,42 +69,45 @@ static const struct bn_chat_template table[] = {
 		.name = "bitnet-2b4t",
 		.message = BITNET_MESSAGE,
 		.answer = BITNET_MESSAGE,
-		.opening = {{TEXT, "Assistant: "}},
+		.opening = { { TEXT, "Assistant: " } },
 		.bos = true,
 	},
 	{
 		.name = "llama3",
 		.message = LLAMA3_MESSAGE,
 		.answer = LLAMA3_MESSAGE,
-		.opening = {{TOKEN, "<|start_header_id|>"},
-			    {TEXT, "assistant"},
-			    {TOKEN, "<|end_header_id|>"},
-			    {TEXT, "\n\n"}},
+		.opening = { { TOKEN, "<|start_header_id|>" },
+			     { TEXT, "assistant" },
+			     { TOKEN, "<|end_header_id|>" },
+			     { TEXT, "\n\n" } },
 		.bos = true,
 	},
 	{
 		.name = "falcon3",
-		.message = {{ROLE_TAG, NULL}, {TEXT, "\n"}, {CONTENT, NULL}, {TEXT, "\n"}},
-		.answer = {{ROLE_TAG, NULL},
-			   {TEXT, "\n"},
-			   {CONTENT, NULL},
-			   {TOKEN, "<|endoftext|>"},
-			   {SEPARATOR, "\n"}},
-		.opening = {{ROLE_TAG, NULL}, {TEXT, "\n"}},
-		.stop_tags = {"<|user|>"},
+		.message = { { ROLE_TAG, NULL },
+			     { TEXT, "\n" },
+			     { CONTENT, NULL },
+			     { TEXT, "\n" } },
+		.answer = { { ROLE_TAG, NULL },
+			    { TEXT, "\n" },
+			    { CONTENT, NULL },
+			    { TOKEN, "<|endoftext|>" },
+			    { SEPARATOR, "\n" } },
+		.opening = { { ROLE_TAG, NULL }, { TEXT, "\n" } },
+		.stop_tags = { "<|user|>" },
 	},
 	{
 		.name = "chatml",
 		.message = CHATML_MESSAGE,
 		.answer = CHATML_MESSAGE,
-		.opening = {{TOKEN, "<|im_start|>"}, {TEXT, "assistant\n"}},
+		.opening = { { TOKEN, "<|im_start|>" }, { TEXT, "assistant\n" } },
 	},
 	{
 		.name = "plain",
 		.message = PLAIN_MESSAGE,
 		.answer = PLAIN_MESSAGE,
-		.opening = {{TEXT, "Assistant:"}},
-		.stop_texts = {"\nUser:"},
+		.opening = { { TEXT, "Assistant:" } },
+		.stop_texts = { "\nUser:" },
 	},
 	{
 		.name = "none",
@@ -113,9 +116,9 @@ static const struct bn_chat_template table[] = {
 
 enum { TEMPLATES = sizeof(table) / sizeof(table[0]) };
 
-static const char *const roles[] = {"system", "user", "assistant"};
-static const char *const role_names[] = {"System", "User", "Assistant"};
-static const char *const role_tags[] = {"<|system|>", "<|user|>", "<|assistant|>"};
+static const char *const roles[] = { "system", "user", "assistant" };
+static const char *const role_names[] = { "System", "User", "Assistant" };
+static const char *const role_tags[] = { "<|system|>", "<|user|>", "<|assistant|>" };
 
 enum { ROLES = 3, ASSISTANT = 2 };
 
@@ -157,7 +160,7 @@ static bn_token control(const struct bn_tokenizer *tok, const char *spelling)
 /* The first control token the template needs and the vocabulary lacks, or NULL. */
 static const char *missing(const struct bn_chat_template *chat, const struct bn_tokenizer *tok)
 {
-	const struct part *const lists[] = {chat->message, chat->answer, chat->opening};
+	const struct part *const lists[] = { chat->message, chat->answer, chat->opening };
 
 	for (size_t l = 0; l < sizeof(lists) / sizeof(lists[0]); l++) {
 		for (const struct part *p = lists[l]; p < lists[l] + MAX_PARTS; p++) {
@@ -213,9 +216,8 @@ static enum bn_status choose_override(const struct bn_chat_hint *hint,
 
 			snprintf(names + n, sizeof(names) - n, ", %s", table[i].name);
 		}
-		return bn_fail(err, BN_E_CONFIG,
-			       "chat template '%s' is not known; known are %s", hint->override,
-			       names);
+		return bn_fail(err, BN_E_CONFIG, "chat template '%s' is not known; known are %s",
+			       hint->override, names);
 	}
 	lacking = missing(chat, hint->tok);
 	if (lacking != NULL) {
@@ -228,9 +230,8 @@ static enum bn_status choose_override(const struct bn_chat_hint *hint,
 	return BN_OK;
 }
 
-enum bn_status bn_chat_choose(const struct bn_chat_hint *hint,
-			      const struct bn_chat_template **out, const char **warning,
-			      struct bn_error *err)
+enum bn_status bn_chat_choose(const struct bn_chat_hint *hint, const struct bn_chat_template **out,
+			      const char **warning, struct bn_error *err)
 {
 	uint32_t n_tokens = bn_tokenizer_size(hint->tok);
 	const struct bn_chat_template *chat = NULL;
@@ -516,8 +517,8 @@ enum bn_status bn_chat_encode(const struct bn_chat_template *chat, const struct 
 			      const struct bn_chat_options *options, struct bn_tokens *out,
 			      struct bn_error *err)
 {
-	static const struct bn_chat_options none = {0};
-	struct writer w = {.tok = tok, .out = out, .err = err};
+	static const struct bn_chat_options none = { 0 };
+	struct writer w = { .tok = tok, .out = out, .err = err };
 	size_t n_before = out->n;
 	/* Half of what the tokenizer takes, so that frames never make a text too long. */
 	size_t limit = BN_TOKENIZER_TEXT_BYTES / 2;
@@ -545,7 +546,7 @@ enum bn_status bn_chat_encode(const struct bn_chat_template *chat, const struct 
 				   messages[i].content, i + 1 == n);
 	}
 	if (status == BN_OK && !options->no_generation_prompt) {
-		status = add_parts(&w, chat->opening, ASSISTANT, (struct bn_str){"", 0}, true);
+		status = add_parts(&w, chat->opening, ASSISTANT, (struct bn_str){ "", 0 }, true);
 	}
 	if (status == BN_OK) {
 		status = flush(&w);

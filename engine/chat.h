@@ -11,13 +11,13 @@
 #ifndef BN_ENGINE_CHAT_H
 #define BN_ENGINE_CHAT_H
 
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stddef.h>
-
 #include "engine/cursor.h"
 #include "engine/tokenizer.h"
 #include "proto/error.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
 
 enum { BN_CHAT_MAX_MESSAGES = 4096 };
 

@@ -28,12 +28,12 @@ enum bn_presence {
  */
 struct bn_architecture {
 	const char *name;
-	enum bn_rope_style rope;         /* llama: rows permuted by the converter, so NORM            */
-	enum bn_presence sub_norms;      /* attn_sub_norm, ffn_sub_norm: RMS norms before wo and down */
-	enum bn_activation activation;   /* of the gate, unless ...                                   */
-	uint32_t other_vocab;            /* ... the vocabulary has this many tokens: then             */
+	enum bn_rope_style rope;    /* llama: rows permuted by the converter, so NORM            */
+	enum bn_presence sub_norms; /* attn_sub_norm, ffn_sub_norm: RMS norms before wo and down */
+	enum bn_activation activation; /* of the gate, unless ... */
+	uint32_t other_vocab; /* ... the vocabulary has this many tokens: then             */
 	enum bn_activation other_activation;
-	float default_eps;               /* where the file does not say                               */
+	float default_eps; /* where the file does not say                               */
 	float default_rope_base;
 };
 

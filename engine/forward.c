@@ -24,10 +24,10 @@
 #include <time.h>
 
 enum {
-	LINE_FLOATS = 16,  /* rows of floats start on a cache line */
-	ACTS_STRIDE = 64,  /* kernel.h: rows of activations        */
-	HEAD_STEP = 16,    /* rows of the head dealt at a time: one line of logits */
-	INPUTS_MAX = 3,    /* matrices that share an input: q, k, v */
+	LINE_FLOATS = 16, /* rows of floats start on a cache line */
+	ACTS_STRIDE = 64, /* kernel.h: rows of activations        */
+	HEAD_STEP = 16,   /* rows of the head dealt at a time: one line of logits */
+	INPUTS_MAX = 3,   /* matrices that share an input: q, k, v */
 };
 
 struct bn_forward {
@@ -36,21 +36,21 @@ struct bn_forward {
 	struct bn_arena arena;
 
 	/* [max_rows, ...], floats, each row padded to a cache line */
-	float *x;    /* dim: the residual stream                           */
-	float *q;    /* heads * head_dim                                   */
-	float *k;    /* kv_heads * head_dim, before it enters the cache    */
+	float *x; /* dim: the residual stream                           */
+	float *q; /* heads * head_dim                                   */
+	float *k; /* kv_heads * head_dim, before it enters the cache    */
 	float *v;
 	float *ctx;  /* heads * head_dim: what attention found             */
 	float *gate; /* ffn                                                */
 	float *up;
-	float *cos;  /* rot / 2: the angles of each row's position         */
+	float *cos; /* rot / 2: the angles of each row's position         */
 	float *sin;
-	int8_t *xq;     /* the widest input, quantized                     */
-	float *xscale;  /* [max_rows] */
-	int32_t *xsum;  /* [max_rows] */
-	uint8_t *prep[INPUTS_MAX]; /* what kernels make of it, if they do  */
-	float *last;    /* [max_outputs, dim]                              */
-	float *logits;  /* [max_outputs, vocab]                            */
+	int8_t *xq;                   /* the widest input, quantized                     */
+	float *xscale;                /* [max_rows] */
+	int32_t *xsum;                /* [max_rows] */
+	uint8_t *prep[INPUTS_MAX];    /* what kernels make of it, if they do  */
+	float *last;                  /* [max_outputs, dim]                              */
+	float *logits;                /* [max_outputs, vocab]                            */
 	struct bn_candidate *scratch; /* [lanes, vocab]                    */
 	uint32_t *output_of;          /* [max_rows] which output a row is  */
 	uint32_t *row_of;             /* [max_outputs] which row it is     */
@@ -58,9 +58,9 @@ struct bn_forward {
 	/* of the current step */
 	struct bn_batch *batch;
 	struct bn_team *team;
-	uint32_t n;         /* rows                                        */
+	uint32_t n; /* rows                                        */
 	uint32_t n_outputs;
-	uint64_t work;      /* positions * heads that attention reads      */
+	uint64_t work; /* positions * heads that attention reads      */
 	uint64_t start_ns;
 };
 
@@ -97,8 +97,8 @@ static size_t prep_bytes(const struct bn_model_info *info, uint32_t n)
 }
 
 /*
- * Takes every buffer from the arena, or with fw NULL only adds up what they need: one list for both,
- * so that what is reserved is what is taken.
+ * Takes every buffer from the arena, or with fw NULL only adds up what they need: one list for
+ * both, so that what is reserved is what is taken.
  */
 static bool carve(struct bn_forward *fw, const struct bn_model_info *info,
 		  const struct bn_forward_config *c, size_t *total, struct bn_error *err)
@@ -258,8 +258,8 @@ static void norm_quant(struct bn_forward *f, uint32_t lane, const float *in, con
 		const float *x = in + r * line_stride(cols);
 		int8_t *q = f->xq + (size_t)r * stride;
 
-		f->xsum[r] = gain == NULL ? vec->quantize(q, &f->xscale[r], x, cols, stride) :
-					    vec->norm_quantize(q, &f->xscale[r], x, gain, cols,
+		f->xsum[r] = gain == NULL ? vec->quantize(q, &f->xscale[r], x, cols, stride)
+					  : vec->norm_quantize(q, &f->xscale[r], x, gain, cols,
 							       stride, f->model->hyper.eps);
 	}
 }
@@ -298,8 +298,9 @@ static void prepare(struct bn_forward *f, uint32_t lane, const struct bn_matrix 
 }
 
 /* out = W xq, or out += W xq; out [n, rows]. Returns this lane's rows of W. */
-static void mul(struct bn_forward *f, uint32_t lane, const struct bn_matrix *w, const void *prepared,
-		float *out, bool accumulate, uint32_t *from, uint32_t *to) BN_ON_LANE
+static void mul(struct bn_forward *f, uint32_t lane, const struct bn_matrix *w,
+		const void *prepared, float *out, bool accumulate, uint32_t *from,
+		uint32_t *to) BN_ON_LANE
 {
 	const struct bn_acts acts = acts_of(f, w->cols);
 	const struct bn_mul m = {
@@ -427,8 +428,8 @@ static void rope_store(struct bn_forward *f, uint32_t lane, uint32_t layer) BN_O
 	}
 }
 
-/* Attention of `count` query heads from h0, which share a KV head, of row r over all positions up to
- * its own, in blocks of absolute positions. */
+/* Attention of `count` query heads from h0, which share a KV head, of row r over all positions up
+ * to its own, in blocks of absolute positions. */
 static void attend_heads(struct bn_forward *f, uint32_t layer, uint32_t r, uint32_t h0,
 			 uint32_t count)
 {
@@ -447,15 +448,14 @@ static void attend_heads(struct bn_forward *f, uint32_t layer, uint32_t r, uint3
 	for (uint32_t p = 0; p < positions; p += BN_ATTEND_BLOCK) {
 		const uint32_t left = positions - p;
 
-		f->model->vec->attend(state, acc, f->q + at, bn_kv_k(&row->seq->kv, layer, kv_head, p),
-				      bn_kv_v(&row->seq->kv, layer, kv_head, p),
-				      left < BN_ATTEND_BLOCK ? left : BN_ATTEND_BLOCK, count,
-				      h->head_dim);
+		f->model->vec->attend(
+			state, acc, f->q + at, bn_kv_k(&row->seq->kv, layer, kv_head, p),
+			bn_kv_v(&row->seq->kv, layer, kv_head, p),
+			left < BN_ATTEND_BLOCK ? left : BN_ATTEND_BLOCK, count, h->head_dim);
 	}
 	for (uint32_t i = 0; i < count; i++) {
 		f->model->vec->attend_finish(f->ctx + at + (size_t)i * h->head_dim,
-					     acc + (size_t)i * h->head_dim, &state[i],
-					     h->head_dim);
+					     acc + (size_t)i * h->head_dim, &state[i], h->head_dim);
 	}
 }
 

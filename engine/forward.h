@@ -31,8 +31,8 @@ struct bn_forward_config {
 /* Opaque: the workspace of one model. Used by one step at a time. */
 struct bn_forward;
 
-/* What bn_forward_new will take, exactly: the ledger's "scratch". From a plan's info as well as from
- * a model's. */
+/* What bn_forward_new will take, exactly: the ledger's "scratch". From a plan's info as well as
+ * from a model's. */
 uint64_t bn_forward_bytes(const struct bn_model_info *info,
 			  const struct bn_forward_config *config) BN_ON_ANY;
 
@@ -46,16 +46,17 @@ BN_MUST_USE enum bn_status bn_forward_new(struct bn_forward **out, const struct 
 void bn_forward_free(struct bn_forward *fw) BN_ON_ANY;
 
 /*
- * Runs one step: writes K and V of every row, moves every sequence's n_past on, and has each sequence
- * whose last token was fed accept its next one (bn_sequence_accept). The batch must be of this
- * model and within the configuration, not empty; the team must have no more lanes than configured.
- * Numbers that are not finite end only the sequence they belong to. Allocates nothing, cannot fail.
- * Returns the nanoseconds it took.
+ * Runs one step: writes K and V of every row, moves every sequence's n_past on, and has each
+ * sequence whose last token was fed accept its next one (bn_sequence_accept). The batch must be of
+ * this model and within the configuration, not empty; the team must have no more lanes than
+ * configured. Numbers that are not finite end only the sequence they belong to. Allocates nothing,
+ * cannot fail. Returns the nanoseconds it took.
  */
 uint64_t bn_forward_step(struct bn_forward *fw, struct bn_batch *batch,
 			 struct bn_team *team) BN_ON_LEAD;
 
-/* After a step: the logits [model->vocab] of row `row`, which has an output; until the next step. */
+/* After a step: the logits [model->vocab] of row `row`, which has an output; until the next step.
+ */
 const float *bn_forward_logits(const struct bn_forward *fw, uint32_t row) BN_ON_ANY;
 
 #endif

@@ -36,8 +36,7 @@ static bool need_u32(struct reader *r, const char *name, uint32_t min, uint32_t 
 }
 
 /* Leaves *out, the default, where the key is absent. */
-static bool maybe_u32(struct reader *r, const char *name, uint32_t min, uint32_t max,
-		      uint32_t *out)
+static bool maybe_u32(struct reader *r, const char *name, uint32_t min, uint32_t max, uint32_t *out)
 {
 	return !has(r, name) || need_u32(r, name, min, max, out);
 }
@@ -83,7 +82,8 @@ static bool read_vocab(struct reader *r, struct bn_hyper *h)
 	}
 	if (embed->n_dims != 2 || embed->dims[1] > BN_HYPER_MAX_VOCAB) {
 		bn_fail(r->err, BN_E_FORMAT,
-			"tensor 'token_embd.weight' has %u dimensions and %llu rows; a matrix of at "
+			"tensor 'token_embd.weight' has %u dimensions and %llu rows; a matrix of "
+			"at "
 			"most %d rows is needed",
 			embed->n_dims, (unsigned long long)embed->dims[1], BN_HYPER_MAX_VOCAB);
 		return false;
@@ -128,21 +128,22 @@ static bool read_heads(struct reader *r, struct bn_hyper *h)
 	}
 	if (!has(r, "attention.key_length") && h->dim % h->heads != 0) {
 		bn_fail(r->err, BN_E_FORMAT,
-			"%s is %u: it must divide the embedding length %u where no key_length is given",
+			"%s is %u: it must divide the embedding length %u where no key_length is "
+			"given",
 			key_of(r, "attention.head_count"), h->heads, h->dim);
 		return false;
 	}
+	/* Each length is dim / heads where the file does not say. */
 	h->head_dim = h->dim / h->heads;
-	if (!maybe_u32(r, "attention.key_length", 2, BN_HEAD_DIM_MAX, &h->head_dim)) {
-		return false;
-	}
 	value_dim = h->head_dim;
-	if (!maybe_u32(r, "attention.value_length", 2, BN_HEAD_DIM_MAX, &value_dim)) {
+	if (!maybe_u32(r, "attention.key_length", 2, BN_HEAD_DIM_MAX, &h->head_dim) ||
+	    !maybe_u32(r, "attention.value_length", 2, BN_HEAD_DIM_MAX, &value_dim)) {
 		return false;
 	}
 	if (value_dim != h->head_dim) {
 		bn_fail(r->err, BN_E_NOT_SUPPORTED,
-			"%s is %u but the keys have length %u; bnd runs models where both are equal",
+			"%s is %u but the keys have length %u; bnd runs models where both are "
+			"equal",
 			key_of(r, "attention.value_length"), value_dim, h->head_dim);
 		return false;
 	}
@@ -181,7 +182,8 @@ static bool refuse_rope_scaling(struct reader *r)
 		if (bn_gguf_str(r->gguf, key_of(r, "rope.scaling.type"), &type, r->err) != BN_OK) {
 			return false;
 		}
-		if (!bn_gguf_is(r->gguf, r->key, "none") && !bn_gguf_is(r->gguf, r->key, "linear")) {
+		if (!bn_gguf_is(r->gguf, r->key, "none") &&
+		    !bn_gguf_is(r->gguf, r->key, "linear")) {
 			bn_fail(r->err, BN_E_NOT_SUPPORTED,
 				"%s is '%.*s'; bnd runs models without rope scaling", r->key,
 				(int)(type.n < 32 ? type.n : 32), type.p);
@@ -227,8 +229,8 @@ static bool read_activation(struct reader *r, struct bn_hyper *h)
 		return false;
 	}
 	if (!bn_family_parse_activation(text.p, text.n, &h->activation)) {
-		bn_fail(r->err, BN_E_NOT_SUPPORTED, "%s is '%.*s'; bnd knows silu and relu2", r->key,
-			(int)(text.n < 32 ? text.n : 32), text.p);
+		bn_fail(r->err, BN_E_NOT_SUPPORTED, "%s is '%.*s'; bnd knows silu and relu2",
+			r->key, (int)(text.n < 32 ? text.n : 32), text.p);
 		return false;
 	}
 	return true;
@@ -284,8 +286,7 @@ static bool refuse_other_graphs(struct reader *r)
 	return true;
 }
 
-enum bn_status bn_hyper_read(struct bn_hyper *out, const struct bn_gguf *gguf,
-			     struct bn_error *err)
+enum bn_status bn_hyper_read(struct bn_hyper *out, const struct bn_gguf *gguf, struct bn_error *err)
 {
 	struct bn_error own; /* so that err may be NULL and still be looked at */
 	struct reader r = { .gguf = gguf, .err = err != NULL ? err : &own };

@@ -6,8 +6,8 @@
  * nothing of the directory.
  *
  * Everything wrong is an error that names the key, the value and what would be right:
- * BN_E_FORMAT for a file that contradicts itself, BN_E_NOT_SUPPORTED for one that is sound but is not
- * what bnd runs (another architecture, mixture of experts, rope scaling, a sliding window).
+ * BN_E_FORMAT for a file that contradicts itself, BN_E_NOT_SUPPORTED for one that is sound but is
+ * not what bnd runs (another architecture, mixture of experts, rope scaling, a sliding window).
  */
 #ifndef BN_ENGINE_HYPER_H
 #define BN_ENGINE_HYPER_H
@@ -32,14 +32,14 @@ enum {
 struct bn_hyper {
 	const struct bn_architecture *arch;
 	uint32_t layers;
-	uint32_t dim;       /* width of the residual stream             */
-	uint32_t ffn;       /* width inside the feed-forward            */
-	uint32_t heads;     /* query heads                              */
-	uint32_t kv_heads;  /* divides heads                            */
-	uint32_t head_dim;  /* <= BN_HEAD_DIM_MAX, even                 */
-	uint32_t rot;       /* first dimensions of each head that turn  */
-	uint32_t vocab;     /* rows of the embedding                    */
-	uint32_t context;   /* positions it was trained for             */
+	uint32_t dim;      /* width of the residual stream             */
+	uint32_t ffn;      /* width inside the feed-forward            */
+	uint32_t heads;    /* query heads                              */
+	uint32_t kv_heads; /* divides heads                            */
+	uint32_t head_dim; /* <= BN_HEAD_DIM_MAX, even                 */
+	uint32_t rot;      /* first dimensions of each head that turn  */
+	uint32_t vocab;    /* rows of the embedding                    */
+	uint32_t context;  /* positions it was trained for             */
 	float eps;
 	double rope_base;
 	enum bn_rope_style rope;

@@ -37,11 +37,11 @@ struct bn_kv_shape {
  */
 struct bn_kv {
 	uint8_t *base;
-	uint64_t bytes;         /* mapped: what is charged                       */
-	uint32_t capacity;      /* positions                                     */
+	uint64_t bytes;    /* mapped: what is charged                       */
+	uint32_t capacity; /* positions                                     */
 	uint32_t heads;
 	uint32_t head_dim;
-	uint64_t block_bytes;   /* one K or V matrix, a multiple of 64 bytes     */
+	uint64_t block_bytes; /* one K or V matrix, a multiple of 64 bytes     */
 };
 
 /* Bytes one position takes: what capacity planning multiplies. */

@@ -68,6 +68,9 @@ static bool in_angles(struct bn_str s)
 
 static bool is_eog_spelling(struct bn_str s)
 {
+	if (!in_angles(s)) {
+		return false;
+	}
 	for (size_t i = 0; i < sizeof(eog_spellings) / sizeof(eog_spellings[0]); i++) {
 		if (equals(s, eog_spellings[i])) {
 			return true;
@@ -156,7 +159,7 @@ static size_t from_spm(struct bn_str spelling, char *out)
 /* What becomes of one token. */
 struct verdict {
 	unsigned flags;
-	int byte;      /* the single byte it stands for, or -1     */
+	int byte; /* the single byte it stands for, or -1     */
 	bool glued;
 	size_t length; /* of its text                              */
 };
@@ -169,7 +172,7 @@ static bool is_named(const struct bn_vocab *v, bn_token id)
 /* Judges token `id` and writes its text to out (NULL: only measures). */
 static struct verdict judge(const struct bn_vocab *v, bn_token id, char *out)
 {
-	struct verdict verdict = {.byte = -1};
+	struct verdict verdict = { .byte = -1 };
 	struct bn_str s = v->tokens[id];
 	unsigned type = v->types == NULL ? BN_TOKEN_NORMAL : v->types[id];
 	bool guarded = type == BN_TOKEN_CONTROL || type == BN_TOKEN_UNKNOWN;
@@ -254,9 +257,10 @@ static uint32_t hash_of(const char *s, size_t n)
 struct bn_str bn_lexicon_text(const struct bn_lexicon *lex, bn_token id)
 {
 	if (id >= lex->n) {
-		return (struct bn_str){"", 0};
+		return (struct bn_str){ "", 0 };
 	}
-	return (struct bn_str){lex->bytes + lex->offset[id], lex->offset[id + 1] - lex->offset[id]};
+	return (struct bn_str){ lex->bytes + lex->offset[id],
+				lex->offset[id + 1] - lex->offset[id] };
 }
 
 unsigned bn_lexicon_flags(const struct bn_lexicon *lex, bn_token id)
@@ -299,7 +303,7 @@ static bool enter(struct bn_lexicon *lex, bn_token id)
 		struct bn_lexicon_slot *slot = &lex->slots[(hash + probe) & lex->mask];
 
 		if (slot->id == BN_TOKEN_NONE) {
-			*slot = (struct bn_lexicon_slot){hash, id};
+			*slot = (struct bn_lexicon_slot){ hash, id };
 			return true;
 		}
 		if (slot->hash == hash && same_text(lex, slot->id, text.p, text.n)) {
@@ -345,8 +349,8 @@ static void finish_list(const struct bn_lexicon *lex, struct bn_lexicon_list *li
 }
 
 /* The first index in [lo, hi) whose text has a byte >= c at `depth`; all are longer than that. */
-static uint32_t lower(const struct bn_lexicon *lex, const struct bn_lexicon_list *list,
-		      uint32_t lo, uint32_t hi, size_t depth, unsigned c)
+static uint32_t lower(const struct bn_lexicon *lex, const struct bn_lexicon_list *list, uint32_t lo,
+		      uint32_t hi, size_t depth, unsigned c)
 {
 	while (lo < hi) {
 		uint32_t middle = lo + (hi - lo) / 2;
@@ -401,7 +405,8 @@ static uint32_t table_size(uint32_t n)
 static enum bn_status check(const struct bn_vocab *v, struct bn_error *err)
 {
 	if (v->n_tokens == 0 || v->n_tokens > BN_TOKENIZER_MAX_TOKENS) {
-		return bn_fail(err, BN_E_FORMAT, "vocabulary has %u tokens, at least 1 and at most %d expected",
+		return bn_fail(err, BN_E_FORMAT,
+			       "vocabulary has %u tokens, at least 1 and at most %d expected",
 			       v->n_tokens, BN_TOKENIZER_MAX_TOKENS);
 	}
 	if (v->n_merges > BN_TOKENIZER_MAX_MERGES) {
@@ -425,7 +430,7 @@ static void fill(struct bn_lexicon *lex, const struct bn_vocab *v)
 
 	for (uint32_t i = 0; i < lex->n; i++) {
 		struct verdict verdict = judge(v, i, lex->bytes + at);
-		struct bn_str text = {lex->bytes + at, verdict.length};
+		struct bn_str text = { lex->bytes + at, verdict.length };
 		bool matchable = text.n > 0 && bn_utf8_valid(text.p, text.n);
 
 		lex->offset[i] = at;
@@ -451,7 +456,7 @@ static void fill(struct bn_lexicon *lex, const struct bn_vocab *v)
 
 static enum bn_status fill_table(struct bn_lexicon *lex, struct bn_error *err)
 {
-	static const unsigned passes[] = {BN_LEXICON_MERGEABLE, BN_LEXICON_LITERAL};
+	static const unsigned passes[] = { BN_LEXICON_MERGEABLE, BN_LEXICON_LITERAL };
 
 	memset(lex->slots, 0xFF, (lex->mask + (size_t)1) * sizeof(*lex->slots));
 	for (size_t pass = 0; pass < sizeof(passes) / sizeof(passes[0]); pass++) {
@@ -495,7 +500,7 @@ enum bn_status bn_lexicon_build(struct bn_lexicon *lex, struct bn_block *block,
 			       (unsigned long long)text_bytes, MAX_TEXT_BYTES);
 	}
 
-	*lex = (struct bn_lexicon){.n = vocab->n_tokens};
+	*lex = (struct bn_lexicon){ .n = vocab->n_tokens };
 	lex->mask = table_size(lex->n) - 1;
 	memset(lex->byte_id, 0xFF, sizeof(lex->byte_id));
 	lex->offset = bn_block_take(block, (size_t)lex->n + 1, sizeof(*lex->offset));

@@ -15,13 +15,13 @@
 #ifndef BN_ENGINE_LEXICON_H
 #define BN_ENGINE_LEXICON_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include "engine/cursor.h"
 #include "engine/pretokenize.h"
 #include "proto/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 typedef uint32_t bn_token;
 
@@ -59,17 +59,17 @@ enum bn_token_type {
 struct bn_vocab {
 	enum bn_tokenizer_kind kind;
 	uint32_t n_tokens;
-	const struct bn_str *tokens; /* [n_tokens] as spelled in the file: byte-level BPE in the GPT-2
-				      * alphabet, SentencePiece with U+2581 for space          */
+	const struct bn_str *tokens; /* [n_tokens] as spelled in the file: byte-level BPE in the
+				      * GPT-2 alphabet, SentencePiece with U+2581 for space */
 	const float *scores;         /* [n_tokens] or NULL; SPM only                           */
 	const uint8_t *types;        /* [n_tokens] of bn_token_type, or NULL: guessed          */
 	uint32_t n_merges;
 	const struct bn_str *merges; /* [n_merges] "left right", best first; BPE only          */
 
-	enum bn_splitter splitter;   /* BPE only                                               */
-	bool ignore_merges;          /* BPE: a pre-token that is a token needs no merging      */
-	bool add_space_prefix;       /* SPM: text starts with a dummy space                    */
-	bool add_bos, add_eos;       /* what "add_special" does                                */
+	enum bn_splitter splitter; /* BPE only                                               */
+	bool ignore_merges;        /* BPE: a pre-token that is a token needs no merging      */
+	bool add_space_prefix;     /* SPM: text starts with a dummy space                    */
+	bool add_bos, add_eos;     /* what "add_special" does                                */
 
 	bn_token bos, eos, eot, eom, unk; /* BN_TOKEN_NONE where the file names none           */
 	unsigned warnings; /* found while the file was read; passed on to the tokenizer        */
@@ -102,7 +102,7 @@ struct bn_lexicon_slot {
 
 /* Ids sorted by their text, to find the longest that a place in a text starts with. */
 struct bn_lexicon_list {
-	bn_token *ids;       /* [n]                                           */
+	bn_token *ids; /* [n]                                           */
 	uint32_t n;
 	uint32_t first[257]; /* ids of texts with first byte c: [first[c], first[c + 1]) */
 };
@@ -110,15 +110,15 @@ struct bn_lexicon_list {
 /* Immutable once built. Owned by its tokenizer; the arrays lie in the tokenizer's block. */
 struct bn_lexicon {
 	uint32_t n;
-	uint32_t *offset; /* [n + 1] into bytes */
-	char *bytes;      /* texts as decoded: no GPT-2 alphabet, no U+2581 */
-	uint8_t *flags;   /* [n] of bn_lexicon_flag */
+	uint32_t *offset;      /* [n + 1] into bytes */
+	char *bytes;           /* texts as decoded: no GPT-2 alphabet, no U+2581 */
+	uint8_t *flags;        /* [n] of bn_lexicon_flag */
 	bn_token byte_id[256]; /* token of a single byte, BN_TOKEN_NONE where there is none */
 	struct bn_lexicon_slot *slots; /* mergeable and literal tokens by text */
 	uint32_t mask;
 	uint32_t longest; /* bytes of the longest mergeable token */
 	struct bn_lexicon_list guarded, literal;
-	bool glued_bos;   /* "<|begin_of_text|>" was stripped from some longer spelling */
+	bool glued_bos; /* "<|begin_of_text|>" was stripped from some longer spelling */
 	bool has_eog;
 };
 

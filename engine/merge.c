@@ -14,8 +14,7 @@
 
 enum { POLL_MASK = 4095 };
 
-BN_MUST_USE enum bn_status bn_merge_reserve(struct bn_merger *m, uint32_t symbols,
-					    struct bn_error *err)
+enum bn_status bn_merge_reserve(struct bn_merger *m, uint32_t symbols, struct bn_error *err)
 {
 	struct bn_symbol *s;
 	uint64_t *heap;
@@ -161,5 +160,5 @@ void bn_merge_finish(struct bn_merger *m)
 {
 	free(m->symbols);
 	free(m->heap);
-	*m = (struct bn_merger){0};
+	*m = (struct bn_merger){ 0 };
 }

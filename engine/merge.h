@@ -8,21 +8,21 @@
 #ifndef BN_ENGINE_MERGE_H
 #define BN_ENGINE_MERGE_H
 
+#include "proto/error.h"
+
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "proto/error.h"
-
 #define BN_MERGE_NONE UINT32_MAX
 
 /* A stretch of text. Entries that were joined into their left neighbour are dead; walk `next`. */
 struct bn_symbol {
-	uint32_t start, bytes; /* the text it covers                                      */
-	uint32_t id;           /* its token; BN_MERGE_NONE when the text is no token      */
-	uint32_t rank;         /* of joining it with `next`; BN_MERGE_NONE: not possible  */
-	uint32_t joined;       /* the token that would give                               */
+	uint32_t start, bytes;   /* the text it covers                                      */
+	uint32_t id;             /* its token; BN_MERGE_NONE when the text is no token      */
+	uint32_t rank;           /* of joining it with `next`; BN_MERGE_NONE: not possible  */
+	uint32_t joined;         /* the token that would give                               */
 	uint32_t previous, next; /* neighbours; BN_MERGE_NONE at the ends                 */
 };
 

@@ -73,7 +73,8 @@ static void describe_warnings(struct bn_model_plan *plan, const char *chat_warni
 
 	for (unsigned bit = 1; bit != 0 && bit <= bits; bit <<= 1) {
 		if ((bits & bit) != 0) {
-			warn(&plan->info, bn_tokenizer_warning_text((enum bn_tokenizer_warning)bit));
+			warn(&plan->info,
+			     bn_tokenizer_warning_text((enum bn_tokenizer_warning)bit));
 		}
 	}
 	if (chat_warning != NULL) {
@@ -81,7 +82,8 @@ static void describe_warnings(struct bn_model_plan *plan, const char *chat_warni
 	}
 	if (tokens < plan->hyper.vocab) {
 		snprintf(text, sizeof(text),
-			 "the embedding has %u rows and the vocabulary %u tokens: the rest is padding",
+			 "the embedding has %u rows and the vocabulary %u tokens: the rest is "
+			 "padding",
 			 plan->hyper.vocab, tokens);
 		warn(&plan->info, text);
 	}
@@ -99,8 +101,8 @@ static void describe_kernel(struct bn_model_plan *plan, const struct bn_model_op
 	info->kernel = info->kernels[BN_PROJ_GATE]->name;
 	info->vec = bn_vec_choose(options->cpu)->name;
 	snprintf(info->kernel_why, sizeof(info->kernel_why), "%s (%s)",
-		 options->kernels == NULL ? "the best that runs here" :
-					    "the first of those configured that runs here",
+		 options->kernels == NULL ? "the best that runs here"
+					  : "the first of those configured that runs here",
 		 features[0] != '\0' ? features : "no vector features");
 }
 
@@ -147,8 +149,8 @@ static void describe(struct bn_model_plan *plan, const struct bn_model_options *
 		info->context = options->max_context;
 	}
 	info->file_bytes = plan->file.size;
-	info->weights_bytes = bn_binding_bytes(b) + bn_tokenizer_bytes(plan->tok) +
-			      sizeof(struct bn_model);
+	info->weights_bytes =
+		bn_binding_bytes(b) + bn_tokenizer_bytes(plan->tok) + sizeof(struct bn_model);
 	info->load_bytes = bn_gguf_bytes(plan->gguf) + bn_binding_transient_bytes(b);
 	info->kv_position_bytes = bn_kv_position_bytes(&kv);
 	describe_kernel(plan, options);
@@ -173,8 +175,7 @@ static enum bn_status fill_plan(struct bn_model_plan *plan, const char *path,
 				const struct bn_model_options *options, struct bn_error *err)
 {
 	const char *chat_warning = NULL;
-	enum bn_status status =
-		bn_file_open(&plan->file, AT_FDCWD, path, options->nofollow, err);
+	enum bn_status status = bn_file_open(&plan->file, AT_FDCWD, path, options->nofollow, err);
 
 	if (status != BN_OK) {
 		plan->file.fd = -1;

@@ -33,11 +33,11 @@ enum {
 
 /* How to open one. Zeroed: everything automatic, but `cpu` must be filled. Borrowed during open. */
 struct bn_model_options {
-	uint64_t cpu;                 /* bn_cpu_features(), perhaps masked                        */
-	const char *const *kernels;   /* NULL-terminated, best first; NULL: every one we have     */
-	const char *chat_template;    /* a name of chat.h; NULL or "auto": chosen                 */
-	uint32_t max_context;         /* caps the context; 0: what the model was trained for      */
-	bool nofollow;                /* refuse a symbolic link as the last part of the path      */
+	uint64_t cpu;               /* bn_cpu_features(), perhaps masked                        */
+	const char *const *kernels; /* NULL-terminated, best first; NULL: every one we have     */
+	const char *chat_template;  /* a name of chat.h; NULL or "auto": chosen                 */
+	uint32_t max_context;       /* caps the context; 0: what the model was trained for      */
+	bool nofollow;              /* refuse a symbolic link as the last part of the path      */
 };
 
 /*
@@ -45,34 +45,35 @@ struct bn_model_options {
  * const char * are static), so the loop may keep a copy. Texts are valid UTF-8.
  */
 struct bn_model_info {
-	char name[BN_MODEL_TEXT_BYTES];    /* general.name; empty when the file has none              */
-	char licence[BN_MODEL_TEXT_BYTES]; /* general.license; empty when unknown                     */
-	const char *known;                 /* published model of these dimensions, or NULL            */
+	char name[BN_MODEL_TEXT_BYTES];    /* general.name; empty when the file has none    */
+	char licence[BN_MODEL_TEXT_BYTES]; /* general.license; empty when unknown */
+	const char *known; /* published model of these dimensions, or NULL            */
 	const char *architecture;
-	const char *activation;            /* "silu", "relu2"                                         */
-	const char *tokenizer;             /* "bpe", "spm"                                            */
-	const char *chat_template;         /* bn_chat_name                                            */
-	const char *embed_type;            /* GGML type names                                         */
+	const char *activation;    /* "silu", "relu2"                                         */
+	const char *tokenizer;     /* "bpe", "spm"                                            */
+	const char *chat_template; /* bn_chat_name                                            */
+	const char *embed_type;    /* GGML type names                                         */
 	const char *head_type;
-	bool tied;                         /* the head is the embedding                               */
+	bool tied; /* the head is the embedding                               */
 	bool sub_norms;
 	uint64_t parameters;
 	uint64_t ternary_parameters;
 	uint32_t layers, dim, ffn, heads, kv_heads, head_dim;
-	uint32_t vocab;                    /* tokens that can be fed and drawn                        */
-	uint32_t context;                  /* positions a sequence may have: the cap applied          */
+	uint32_t vocab;   /* tokens that can be fed and drawn                        */
+	uint32_t context; /* positions a sequence may have: the cap applied          */
 	uint32_t trained_context;
-	const char *kernel;                /* of the feed-forward, where most weights are             */
-	const char *vec;                   /* instruction set of the float side                       */
+	const char *kernel; /* of the feed-forward, where most weights are             */
+	const char *vec;    /* instruction set of the float side                       */
 	char kernel_why[BN_MODEL_TEXT_BYTES];
 	const struct bn_kernel *kernels[BN_PROJ_COUNT];
 	uint64_t file_bytes;
-	uint64_t weights_bytes;            /* packed weights, tokenizer: held until freed             */
-	uint64_t load_bytes;               /* directory and buffers: held while loading only          */
-	uint64_t kv_position_bytes;        /* KV of one position                                      */
-	char digest[BN_DIGEST_TEXT_BYTES]; /* SHA-256 of the file as loaded; empty before             */
+	uint64_t weights_bytes;     /* packed weights, tokenizer: held until freed             */
+	uint64_t load_bytes;        /* directory and buffers: held while loading only          */
+	uint64_t kv_position_bytes; /* KV of one position                                      */
+	char digest[BN_DIGEST_TEXT_BYTES]; /* SHA-256 of the file as loaded; empty before */
 	uint32_t n_warnings;
-	char warnings[BN_MODEL_WARNINGS_MAX][BN_MODEL_TEXT_BYTES]; /* for the log of whoever loads    */
+	char warnings[BN_MODEL_WARNINGS_MAX]
+		     [BN_MODEL_TEXT_BYTES]; /* for the log of whoever loads    */
 };
 
 /* Opaque: an open file whose directory is known to be good. One thread at a time. */

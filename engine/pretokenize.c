@@ -24,7 +24,7 @@ struct glyph {
 
 static struct glyph glyph_at(const char *text, size_t n, size_t at)
 {
-	struct glyph g = {UINT32_MAX, BN_CLASS_OTHER, 0};
+	struct glyph g = { UINT32_MAX, BN_CLASS_OTHER, 0 };
 
 	if (at < n) {
 		g.length = bn_utf8_decode(text + at, n - at, &g.cp);
@@ -55,7 +55,7 @@ static size_t run_of(enum bn_class class, const char *text, size_t n, size_t at)
  * (U+017F), which Unicode folds to s. */
 static size_t contraction(const char *text, size_t n, bool fold)
 {
-	static const char *const endings[] = {"s", "t", "re", "ve", "m", "ll", "d"};
+	static const char *const endings[] = { "s", "t", "re", "ve", "m", "ll", "d" };
 
 	if (n < 2 || text[0] != '\'') {
 		return 0;
@@ -206,12 +206,12 @@ size_t bn_pretokenize_next(enum bn_splitter splitter, const char *text, size_t n
  * known (design paper "models", 5.4), and is what other engines use under these names.
  */
 static const struct bn_pretokenizer table[] = {
-	{"llama3", BN_SPLIT_LLAMA3, true},    {"llama-v3", BN_SPLIT_LLAMA3, true},
-	{"llama-bpe", BN_SPLIT_LLAMA3, true}, {"falcon3", BN_SPLIT_LLAMA3, true},
-	{"falcon_e", BN_SPLIT_LLAMA3, true},  {"falcon-e", BN_SPLIT_LLAMA3, true},
-	{"falcon-h1", BN_SPLIT_LLAMA3, true}, {"qwen2", BN_SPLIT_QWEN2, false},
-	{"gpt-2", BN_SPLIT_GPT2, false},      {"gpt2", BN_SPLIT_GPT2, false},
-	{"default", BN_SPLIT_GPT2, false},
+	{ "llama3", BN_SPLIT_LLAMA3, true },    { "llama-v3", BN_SPLIT_LLAMA3, true },
+	{ "llama-bpe", BN_SPLIT_LLAMA3, true }, { "falcon3", BN_SPLIT_LLAMA3, true },
+	{ "falcon_e", BN_SPLIT_LLAMA3, true },  { "falcon-e", BN_SPLIT_LLAMA3, true },
+	{ "falcon-h1", BN_SPLIT_LLAMA3, true }, { "qwen2", BN_SPLIT_QWEN2, false },
+	{ "gpt-2", BN_SPLIT_GPT2, false },      { "gpt2", BN_SPLIT_GPT2, false },
+	{ "default", BN_SPLIT_GPT2, false },
 };
 
 const struct bn_pretokenizer *bn_pretokenizer_find(const char *name, size_t n)

@@ -32,10 +32,10 @@ struct bn_sampler {
 	struct bn_sampler_params params; /* bias points into our own block */
 	uint64_t rng[4];
 	uint32_t vocab;
-	uint32_t window;   /* tokens in `ring`; 0: no penalties       */
-	uint32_t n_noted;  /* of them present                         */
-	uint32_t next;     /* place of the next one                   */
-	uint32_t mask;     /* places in `counts` - 1                  */
+	uint32_t window;  /* tokens in `ring`; 0: no penalties       */
+	uint32_t n_noted; /* of them present                         */
+	uint32_t next;    /* place of the next one                   */
+	uint32_t mask;    /* places in `counts` - 1                  */
 	uint32_t *ring;
 	struct count *counts;
 	struct bn_logit_bias *bias;
@@ -48,10 +48,20 @@ struct bn_sampler {
 static double exp_of(double x)
 {
 	static const double c[] = {
-		1.0 / 6227020800.0, 1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0,
-		1.0 / 362880.0,	    1.0 / 40320.0,     1.0 / 5040.0,	 1.0 / 720.0,
-		1.0 / 120.0,	    1.0 / 24.0,	       1.0 / 6.0,	 0.5,
-		1.0,		    1.0,
+		1.0 / 6227020800.0,
+		1.0 / 479001600.0,
+		1.0 / 39916800.0,
+		1.0 / 3628800.0,
+		1.0 / 362880.0,
+		1.0 / 40320.0,
+		1.0 / 5040.0,
+		1.0 / 720.0,
+		1.0 / 120.0,
+		1.0 / 24.0,
+		1.0 / 6.0,
+		0.5,
+		1.0,
+		1.0,
 	};
 	const double round = 6755399441055744.0; /* 1.5 * 2^52: adding it rounds to an integer */
 	double k, r, p = 0.0;
@@ -146,8 +156,7 @@ static enum bn_status refuse(struct bn_error *err, const char *param, const char
 	return BN_E_INVALID;
 }
 
-static enum bn_status check(const struct bn_sampler_params *p, uint32_t vocab,
-			    struct bn_error *err)
+static enum bn_status check(const struct bn_sampler_params *p, uint32_t vocab, struct bn_error *err)
 {
 	const struct {
 		const char *param;
@@ -214,9 +223,9 @@ static uint32_t window_of(const struct bn_sampler_params *p, uint32_t history)
 	if (!has_penalties(p)) {
 		return 0;
 	}
-	return p->repeat_last_n < 0 || (uint32_t)p->repeat_last_n > history ?
-		       history :
-		       (uint32_t)p->repeat_last_n;
+	return p->repeat_last_n < 0 || (uint32_t)p->repeat_last_n > history
+		       ? history
+		       : (uint32_t)p->repeat_last_n;
 }
 
 /* A power of two at least twice the window, so that probes stay short. */
@@ -358,7 +367,8 @@ static bool before(const struct bn_candidate *a, const struct bn_candidate *b)
 	return a->logit > b->logit || (a->logit == b->logit && a->token < b->token);
 }
 
-/* Heaps of candidates [n] with the *last* of the order (worst) or the *first* (best) at the root. */
+/* Heaps of candidates [n] with the *last* of the order (worst) or the *first* (best) at the root.
+ */
 static bool above(const struct bn_candidate *a, const struct bn_candidate *b, bool worst)
 {
 	return worst ? before(b, a) : before(a, b);

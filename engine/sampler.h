@@ -44,17 +44,19 @@ struct bn_sampler_params {
 	float repeat_penalty;    /* > 0; divides positive, multiplies negative logits; 1: none    */
 	float presence_penalty;  /* subtracted once for a token seen; 0: none                     */
 	float frequency_penalty; /* subtracted for each time a token was seen; 0: none            */
-	int32_t repeat_last_n;   /* tokens the penalties look back, prompt included; 0: none, -1: all */
+	int32_t repeat_last_n; /* tokens the penalties look back, prompt included; 0: none, -1: all
+				*/
 	uint64_t seed;
 	uint32_t n_bias;
 	const struct bn_logit_bias *bias; /* [n_bias], copied; a token given twice is added twice */
-	bool logprobs;           /* fill bn_sampled.logprob                                       */
-	uint32_t n_top;          /* 0..BN_SAMPLER_LOGPROBS_MAX most probable tokens to report     */
+	bool logprobs;  /* fill bn_sampled.logprob                                       */
+	uint32_t n_top; /* 0..BN_SAMPLER_LOGPROBS_MAX most probable tokens to report     */
 };
 
 struct bn_logprob {
 	uint32_t token;
-	float logprob; /* ln p of the model's own distribution: before bias, penalties and filters */
+	float logprob; /* ln p of the model's own distribution: before bias, penalties and filters
+			*/
 };
 
 /* One draw. Plain value. */

@@ -70,8 +70,8 @@ static enum bn_status check_stops(const struct bn_sequence_config *c, struct bn_
 
 		if (s->n == 0 || s->n > BN_SEQUENCE_STOP_BYTES || !bn_utf8_valid(s->p, s->n)) {
 			bn_fail(err, BN_E_INVALID,
-				"stop[%u] has %zu bytes; 1 to %d bytes of UTF-8 are allowed", i, s->n,
-				BN_SEQUENCE_STOP_BYTES);
+				"stop[%u] has %zu bytes; 1 to %d bytes of UTF-8 are allowed", i,
+				s->n, BN_SEQUENCE_STOP_BYTES);
 			return refuse(err, "stop");
 		}
 	}
@@ -94,8 +94,9 @@ static enum bn_status check(const struct bn_model *model, const struct bn_sequen
 	}
 	for (uint32_t i = 0; i < c->n_prompt; i++) {
 		if (c->prompt[i] >= model->vocab) {
-			bn_fail(err, BN_E_INVALID, "prompt[%u] is token %u; the model has %u tokens", i,
-				c->prompt[i], model->vocab);
+			bn_fail(err, BN_E_INVALID,
+				"prompt[%u] is token %u; the model has %u tokens", i, c->prompt[i],
+				model->vocab);
 			return refuse(err, "prompt");
 		}
 	}
@@ -105,7 +106,8 @@ static enum bn_status check(const struct bn_model *model, const struct bn_sequen
 	}
 	if (need > model->context) {
 		bn_fail(err, BN_E_CONTEXT,
-			"%u prompt tokens and max_tokens %u need %llu positions, the context has %u",
+			"%u prompt tokens and max_tokens %u need %llu positions, the context has "
+			"%u",
 			c->n_prompt, c->max_tokens, (unsigned long long)need, model->context);
 		bn_error_number(err, "limit", model->context);
 		bn_error_number(err, "actual", (int64_t)need);
@@ -170,8 +172,8 @@ static void copy_stops(struct bn_sequence_own *own, const struct bn_sequence_con
 }
 
 /*
- * The prompt's text when it is wanted, which is when the answer's first token is not the first of the
- * text. Without echo the answer still continues the prompt: its first space is a real one.
+ * The prompt's text when it is wanted, which is when the answer's first token is not the first of
+ * the text. Without echo the answer still continues the prompt: its first space is a real one.
  */
 static void start_text(struct bn_sequence *seq, bool echo)
 {
@@ -297,8 +299,8 @@ static void add_text(struct bn_sequence *seq, bn_token token, bool flush)
 		own->released = 0;
 	}
 	bn_assert(own->capacity - own->used >= BN_DETOK_BYTES); /* text was taken */
-	own->used += flush ? bn_detok_flush(&own->detok, own->text + own->used) :
-			     bn_detok_push(&own->detok, token, own->text + own->used);
+	own->used += flush ? bn_detok_flush(&own->detok, own->text + own->used)
+			   : bn_detok_push(&own->detok, token, own->text + own->used);
 	search_stops(seq);
 }
 
@@ -367,8 +369,8 @@ static bool is_end(const struct bn_sequence *seq, bn_token token)
 				    bn_chat_is_stop(seq->model->chat, seq->model->tok, token));
 }
 
-void bn_sequence_accept(struct bn_sequence *seq, const float *logits,
-			struct bn_candidate *scratch, uint64_t now_ns)
+void bn_sequence_accept(struct bn_sequence *seq, const float *logits, struct bn_candidate *scratch,
+			uint64_t now_ns)
 {
 	struct bn_sequence_own *own = seq->own;
 	enum bn_status status;

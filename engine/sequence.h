@@ -29,17 +29,17 @@
 
 enum {
 	BN_SEQUENCE_STOPS_MAX = 16,
-	BN_SEQUENCE_STOP_BYTES = 256,  /* longest stop string           */
+	BN_SEQUENCE_STOP_BYTES = 256, /* longest stop string           */
 	BN_SEQUENCE_STOP_TOKENS_MAX = 64,
 };
 
 /* Why a generation ended. */
 enum bn_finish {
-	BN_FINISH_NONE,      /* it has not                                                        */
-	BN_FINISH_STOP,      /* an end token, a stop token or a stop string                        */
-	BN_FINISH_LENGTH,    /* max_tokens                                                         */
-	BN_FINISH_CANCELLED, /* by request, disconnect, deadline or shutdown: `status` says which  */
-	BN_FINISH_ERROR,     /* `error` says why                                                   */
+	BN_FINISH_NONE,   /* it has not                                                        */
+	BN_FINISH_STOP,   /* an end token, a stop token or a stop string                        */
+	BN_FINISH_LENGTH, /* max_tokens                                                         */
+	BN_FINISH_CANCELLED, /* by request, disconnect, deadline or shutdown: `status` says which */
+	BN_FINISH_ERROR, /* `error` says why                                                   */
 };
 
 /* "stop", "length", "cancelled", "error"; "" for NONE. Static. */
@@ -53,11 +53,11 @@ struct bn_sequence_config {
 	uint32_t max_tokens; /* >= 1                                               */
 	struct bn_sampler_params sampler;
 	uint32_t n_stops;
-	const struct bn_str *stops; /* valid UTF-8, 1..BN_SEQUENCE_STOP_BYTES each; never emitted  */
+	const struct bn_str *stops; /* valid UTF-8, 1..BN_SEQUENCE_STOP_BYTES each; never emitted */
 	uint32_t n_stop_tokens;
-	const bn_token *stop_tokens; /* beside the model's own; never emitted                      */
-	bool ignore_eos; /* the model's end tokens do not end it (they have no text)               */
-	bool echo;       /* the text begins with that of the prompt                                */
+	const bn_token *stop_tokens; /* beside the model's own; never emitted */
+	bool ignore_eos;             /* the model's end tokens do not end it (they have no text)	     */
+	bool echo; /* the text begins with that of the prompt                                */
 };
 
 /* Read it as you like, when you hold it; write nothing but through the functions. */
@@ -65,30 +65,30 @@ struct bn_sequence {
 	uint64_t id;
 	const struct bn_model *model;
 
-	bn_token *tokens;     /* [n_tokens], prompt first                                          */
+	bn_token *tokens; /* [n_tokens], prompt first                                          */
 	uint32_t n_tokens;
 	uint32_t n_prompt;
-	uint32_t n_generated; /* drawn tokens, a final end token included                          */
-	uint32_t n_past;      /* tokens whose K and V are in `kv`                                  */
-	uint32_t capacity;    /* n_prompt + max_tokens                                             */
+	uint32_t n_generated; /* drawn tokens, a final end token included */
+	uint32_t n_past;   /* tokens whose K and V are in `kv`                                  */
+	uint32_t capacity; /* n_prompt + max_tokens                                             */
 	struct bn_kv kv;
 
-	struct bn_sampled last; /* the draw of the latest token, with its log-probabilities         */
-	bool has_new;           /* the latest step accepted a token (cleared when fed again)        */
+	struct bn_sampled last; /* the draw of the latest token, with its log-probabilities */
+	bool has_new; /* the latest step accepted a token (cleared when fed again)        */
 
 	enum bn_finish finish;
-	enum bn_status status;  /* BN_OK; for CANCELLED and ERROR what to answer                    */
-	int32_t stop_index;     /* the stop string that matched, -1: none                          */
-	struct bn_error error;  /* filled for ERROR and CANCELLED                                   */
+	enum bn_status status; /* BN_OK; for CANCELLED and ERROR what to answer */
+	int32_t stop_index;    /* the stop string that matched, -1: none                          */
+	struct bn_error error; /* filled for ERROR and CANCELLED */
 
 	/* CLOCK_MONOTONIC; 0 while it has not happened. */
-	uint64_t first_step_ns; /* start of the step that fed its first row                        */
-	uint64_t prefill_ns;    /* time the steps took that fed prompt rows                        */
-	uint64_t decode_ns;     /* time the other steps took                                       */
+	uint64_t first_step_ns; /* start of the step that fed its first row */
+	uint64_t prefill_ns; /* time the steps took that fed prompt rows                        */
+	uint64_t decode_ns;  /* time the other steps took                                       */
 	uint64_t first_token_ns;
 	uint64_t last_token_ns;
 
-	struct bn_sequence_own *own; /* sampler, text, stops: private to sequence.c                 */
+	struct bn_sequence_own *own; /* sampler, text, stops: private to sequence.c */
 };
 
 /* What bn_sequence_new will take, KV reservation included: what must be reserved before. Adds the
@@ -128,8 +128,8 @@ void bn_sequence_fed(struct bn_sequence *seq, uint32_t rows, uint64_t start_ns,
  * have been fed and text must have been taken. Called by bn_forward_step on some lane, which says
  * what time it is (CLOCK_MONOTONIC).
  */
-void bn_sequence_accept(struct bn_sequence *seq, const float *logits,
-			struct bn_candidate *scratch, uint64_t now_ns) BN_ON_ANY;
+void bn_sequence_accept(struct bn_sequence *seq, const float *logits, struct bn_candidate *scratch,
+			uint64_t now_ns) BN_ON_ANY;
 
 /*
  * Moves text that is certain (whole characters, no possible beginning of a stop string) to out
@@ -139,7 +139,8 @@ void bn_sequence_accept(struct bn_sequence *seq, const float *logits,
 size_t bn_sequence_take(struct bn_sequence *seq, char *out, size_t capacity) BN_ON_ANY;
 
 /* Ends it now, for a reason of the caller's: CANCELLED or ERROR with a status for the answer.
- * A sequence that is already finished stays as it is. Text held back for a possible stop comes out. */
+ * A sequence that is already finished stays as it is. Text held back for a possible stop comes out.
+ */
 void bn_sequence_finish(struct bn_sequence *seq, enum bn_finish finish,
 			enum bn_status status) BN_ON_ANY;
 

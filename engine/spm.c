@@ -34,7 +34,7 @@ void bn_spm_build(struct bn_spm *spm, struct bn_block *block, const struct bn_vo
 {
 	uint32_t first = BN_TOKEN_NONE;
 
-	*spm = (struct bn_spm){.lex = lex, .flat = true, .words = true};
+	*spm = (struct bn_spm){ .lex = lex, .flat = true, .words = true };
 	spm->unk = vocab->unk < vocab->n_tokens ? vocab->unk : BN_TOKEN_NONE;
 	spm->rank = bn_block_take(block, vocab->n_tokens, sizeof(*spm->rank));
 	if (block->base == NULL) {
@@ -101,7 +101,7 @@ static bool pair(const void *who, const struct bn_symbol *left, const struct bn_
 enum bn_status bn_spm_encode(const struct bn_spm *spm, struct bn_merger *m, const char *text,
 			     uint32_t n, struct bn_error *err)
 {
-	struct job job = {spm, text};
+	struct job job = { spm, text };
 
 	m->n = 0;
 	for (uint32_t i = 0; i < n;) {

@@ -10,22 +10,22 @@
 #ifndef BN_ENGINE_SPM_H
 #define BN_ENGINE_SPM_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include "engine/lexicon.h"
 #include "engine/merge.h"
 #include "proto/error.h"
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 /* Immutable once built; the array lies in the tokenizer's block. */
 struct bn_spm {
 	const struct bn_lexicon *lex;
-	uint32_t *rank;     /* [lex->n] order of the scores: lower merges first                  */
-	bn_token unk;       /* for what has no token and no byte tokens; BN_TOKEN_NONE: dropped  */
-	bool flat;          /* all scores are the same                                           */
-	bool words;         /* no token has a space behind another character, so text may be cut
-			     * before each run of spaces without changing the result             */
+	uint32_t *rank; /* [lex->n] order of the scores: lower merges first                  */
+	bn_token unk;   /* for what has no token and no byte tokens; BN_TOKEN_NONE: dropped  */
+	bool flat;      /* all scores are the same                                           */
+	bool words;     /* no token has a space behind another character, so text may be cut
+			 * before each run of spaces without changing the result             */
 };
 
 /* Fills *spm; memory from *block and *lex as in bn_bpe_build. Cannot fail. Helper. */

@@ -7,10 +7,10 @@
  * other. (A sense-reversing barrier needs one bit; a whole counter costs the same and can never be
  * mistaken for the phase before last.)
  *
- * No wake can be lost. A sleeper first adds itself to `sleepers`, then calls futex_wait with the old
- * value; an opener first changes the gate, then reads `sleepers`. All four are sequentially
- * consistent, so either the opener sees the sleeper and wakes it, or the sleeper's kernel check sees
- * the new value and does not sleep.
+ * No wake can be lost. A sleeper first adds itself to `sleepers`, then calls futex_wait with the
+ * old value; an opener first changes the gate, then reads `sleepers`. All four are sequentially
+ * consistent, so either the opener sees the sleeper and wakes it, or the sleeper's kernel check
+ * sees the new value and does not sleep.
  *
  * Why not pthread_barrier_t: it always sleeps (two context switches of 5 us at each of 240 barriers
  * of a step), and why not spinning alone: 8 lanes on 4 cores lost a factor of 200 in llama.cpp

@@ -27,9 +27,10 @@ enum {
 struct bn_team;
 
 struct bn_team_config {
-	uint32_t lanes;        /* 1..BN_TEAM_MAX_LANES                                              */
-	const uint32_t *cores; /* [lanes] core of each lane, read during bn_team_start; NULL: no pin */
-	uint32_t spin_us;      /* 0: sleep at once                                                   */
+	uint32_t lanes; /* 1..BN_TEAM_MAX_LANES                                              */
+	const uint32_t
+		*cores;   /* [lanes] core of each lane, read during bn_team_start; NULL: no pin */
+	uint32_t spin_us; /* 0: sleep at once                                                   */
 };
 
 /* What the lanes run; every lane gets the same arg. */
@@ -38,8 +39,8 @@ typedef void (*bn_lane_fn)(void *arg, uint32_t lane);
 /*
  * Starts lanes 1.. and returns when they exist. They block all signals. A core that refuses to be
  * pinned to (not in the cpuset, not there) is tolerated: see bn_team_is_pinned. BN_E_INVALID for a
- * lane count out of range, BN_E_MEMORY or BN_E_INTERNAL when threads cannot be made; nothing is left
- * running then. Undo with bn_team_stop. Any thread.
+ * lane count out of range, BN_E_MEMORY or BN_E_INTERNAL when threads cannot be made; nothing is
+ * left running then. Undo with bn_team_stop. Any thread.
  */
 BN_MUST_USE enum bn_status bn_team_start(struct bn_team **out, const struct bn_team_config *config,
 					 struct bn_error *err) BN_ON_ANY;
@@ -57,9 +58,9 @@ void bn_team_run(struct bn_team *team, bn_lane_fn fn, void *arg) BN_ON_LEAD;
 void bn_team_sync(struct bn_team *team, uint32_t lane) BN_ON_LANE;
 
 /*
- * This lane's share of n things dealt in runs of `step` (>= 1): [*from, *to), both multiples of step
- * except that the end may be n. The shares of all lanes tile [0, n); some are empty when there are
- * fewer runs than lanes.
+ * This lane's share of n things dealt in runs of `step` (>= 1): [*from, *to), both multiples of
+ * step except that the end may be n. The shares of all lanes tile [0, n); some are empty when there
+ * are fewer runs than lanes.
  */
 void bn_team_slice(const struct bn_team *team, uint32_t lane, uint32_t n, uint32_t step,
 		   uint32_t *from, uint32_t *to) BN_ON_LANE;

@@ -18,7 +18,8 @@ struct bn_tokenizer {
 	struct bn_lexicon lex;
 	struct bn_bpe bpe; /* kind BPE */
 	struct bn_spm spm; /* kind SPM */
-	bool starts[2][256]; /* [parse_special][byte]: may a token that is matched in text start so? */
+	bool starts[2]
+		   [256]; /* [parse_special][byte]: may a token that is matched in text start so? */
 };
 
 /* --- making ----------------------------------------------------------------------------------- */
@@ -44,7 +45,7 @@ static enum bn_status build(struct bn_tokenizer *tok, struct bn_block *block,
 size_t bn_tokenizer_need(const struct bn_vocab *vocab)
 {
 	struct bn_tokenizer tok;
-	struct bn_block block = {NULL, 0};
+	struct bn_block block = { NULL, 0 };
 
 	return build(&tok, &block, vocab, NULL) == BN_OK ? block.used : SIZE_MAX;
 }
@@ -83,7 +84,7 @@ enum bn_status bn_tokenizer_new(struct bn_tokenizer **out, const struct bn_vocab
 {
 	struct bn_tokenizer *tok;
 	struct bn_tokenizer measured;
-	struct bn_block block = {NULL, 0};
+	struct bn_block block = { NULL, 0 };
 	size_t need;
 	enum bn_status status = build(&measured, &block, vocab, err);
 
@@ -95,7 +96,7 @@ enum bn_status bn_tokenizer_new(struct bn_tokenizer **out, const struct bn_vocab
 	if (tok == NULL) {
 		return bn_fail(err, BN_E_MEMORY, "no memory for a tokenizer of %zu bytes", need);
 	}
-	block = (struct bn_block){(unsigned char *)tok, 0};
+	block = (struct bn_block){ (unsigned char *)tok, 0 };
 	status = build(tok, &block, vocab, err);
 	if (status != BN_OK) {
 		free(tok);
@@ -206,7 +207,7 @@ bn_token bn_tokenizer_find(const struct bn_tokenizer *tok, const char *text, siz
 struct bn_str bn_tokenizer_piece(const struct bn_tokenizer *tok, bn_token id)
 {
 	if (bn_tokenizer_is_control(tok, id)) {
-		return (struct bn_str){"", 0};
+		return (struct bn_str){ "", 0 };
 	}
 	return bn_lexicon_text(&tok->lex, id);
 }
@@ -240,7 +241,7 @@ enum bn_status bn_tokens_push(struct bn_tokens *t, bn_token id, struct bn_error 
 void bn_tokens_finish(struct bn_tokens *t)
 {
 	free(t->ids);
-	*t = (struct bn_tokens){0};
+	*t = (struct bn_tokens){ 0 };
 }
 
 /* --- text to tokens --------------------------------------------------------------------------- */
@@ -272,7 +273,7 @@ static enum bn_status emit(struct encoder *e, const char *text)
 	for (uint32_t i = m->n == 0 ? BN_MERGE_NONE : 0; i != BN_MERGE_NONE;
 	     i = m->symbols[i].next) {
 		const struct bn_symbol *s = &m->symbols[i];
-		bn_token ids[4] = {s->id};
+		bn_token ids[4] = { s->id };
 		size_t n = 1;
 
 		if (s->id == BN_MERGE_NONE) {
@@ -326,9 +327,10 @@ static enum bn_status encode_plain(struct encoder *e, const char *text, size_t n
 	enum bn_status status = BN_OK;
 
 	while (n > 0 && status == BN_OK) {
-		size_t piece = e->tok->kind == BN_TOKENIZER_SPM
-				       ? bn_spm_next(&e->tok->spm, text, n, BN_TOKENIZER_PIECE_BYTES)
-				       : bn_pretokenize_next(e->tok->splitter, text, n);
+		size_t piece =
+			e->tok->kind == BN_TOKENIZER_SPM
+				? bn_spm_next(&e->tok->spm, text, n, BN_TOKENIZER_PIECE_BYTES)
+				: bn_pretokenize_next(e->tok->splitter, text, n);
 
 		n -= piece;
 		while (piece > 0 && status == BN_OK) {
@@ -461,8 +463,8 @@ enum bn_status bn_tokenizer_encode(const struct bn_tokenizer *tok, const char *t
 				   const struct bn_encode_options *options, struct bn_tokens *out,
 				   struct bn_error *err)
 {
-	static const struct bn_encode_options none = {0};
-	struct encoder e = {.tok = tok, .options = options, .out = out, .err = err};
+	static const struct bn_encode_options none = { 0 };
+	struct encoder e = { .tok = tok, .options = options, .out = out, .err = err };
 	size_t limit = BN_TOKENIZER_TEXT_BYTES;
 	size_t n_before = out->n;
 	enum bn_status status;
@@ -505,7 +507,7 @@ enum bn_status bn_tokenizer_encode(const struct bn_tokenizer *tok, const char *t
 
 void bn_detok_init(struct bn_detok *d, const struct bn_tokenizer *tok, unsigned flags)
 {
-	*d = (struct bn_detok){.tok = tok, .flags = flags};
+	*d = (struct bn_detok){ .tok = tok, .flags = flags };
 	d->strip_space = tok->add_space_prefix && (flags & BN_DETOK_CONTINUES) == 0;
 }
 
@@ -549,9 +551,10 @@ enum bn_status bn_tokenizer_decode(const struct bn_tokenizer *tok, const bn_toke
 
 	for (size_t i = 0; i < n; i++) {
 		if (ids[i] >= tok->lex.n) {
-			return bn_fail(err, BN_E_INVALID,
-				       "token %u at index %zu is not in the vocabulary of %u tokens",
-				       ids[i], i, tok->lex.n);
+			return bn_fail(
+				err, BN_E_INVALID,
+				"token %u at index %zu is not in the vocabulary of %u tokens",
+				ids[i], i, tok->lex.n);
 		}
 	}
 	bn_detok_init(&detok, tok, flags);

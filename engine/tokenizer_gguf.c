@@ -48,8 +48,7 @@ static enum bn_status read_strings(struct reading *r, struct bn_gguf_array *arra
 static enum bn_status read_tokens(struct reading *r, uint32_t vocab_rows)
 {
 	struct bn_gguf_array array;
-	enum bn_status status =
-		bn_gguf_strs(r->gguf, "tokenizer.ggml.tokens", 0, &array, r->err);
+	enum bn_status status = bn_gguf_strs(r->gguf, "tokenizer.ggml.tokens", 0, &array, r->err);
 
 	if (status != BN_OK) {
 		return status;
@@ -118,8 +117,7 @@ static enum bn_status read_scores(struct reading *r)
 static enum bn_status read_merges(struct reading *r)
 {
 	struct bn_gguf_array array;
-	enum bn_status status =
-		bn_gguf_strs(r->gguf, "tokenizer.ggml.merges", 0, &array, r->err);
+	enum bn_status status = bn_gguf_strs(r->gguf, "tokenizer.ggml.merges", 0, &array, r->err);
 
 	if (status != BN_OK) {
 		return status;
@@ -173,7 +171,7 @@ static void choose_splitter(struct reading *r)
 {
 	static const char key[] = "tokenizer.ggml.pre";
 	const struct bn_pretokenizer *row = NULL;
-	struct bn_str pre = {"", 0};
+	struct bn_str pre = { "", 0 };
 
 	if (bn_gguf_has(r->gguf, key) && bn_gguf_str(r->gguf, key, &pre, NULL) == BN_OK) {
 		row = bn_pretokenizer_find(pre.p, pre.n);
@@ -253,8 +251,8 @@ static enum bn_status read_vocab(struct reading *r, uint32_t vocab_rows)
 		status = read_flag(r, "tokenizer.ggml.add_eos_token", false, &v->add_eos);
 	}
 	if (status == BN_OK) {
-		status = read_flag(r, "tokenizer.ggml.add_space_prefix", true,
-				   &v->add_space_prefix);
+		status =
+			read_flag(r, "tokenizer.ggml.add_space_prefix", true, &v->add_space_prefix);
 	}
 	return status;
 }
@@ -262,7 +260,7 @@ static enum bn_status read_vocab(struct reading *r, uint32_t vocab_rows)
 enum bn_status bn_tokenizer_from_gguf(struct bn_tokenizer **out, const struct bn_gguf *gguf,
 				      uint32_t vocab_rows, struct bn_error *err)
 {
-	struct reading r = {.gguf = gguf, .err = err};
+	struct reading r = { .gguf = gguf, .err = err };
 	enum bn_status status = read_vocab(&r, vocab_rows);
 
 	if (status == BN_OK) {

@@ -10,10 +10,10 @@
 #include <stdint.h>
 
 enum bn_class {
-	BN_CLASS_OTHER,  /* none of the below: marks, punctuation, symbols, controls, unassigned */
-	BN_CLASS_LETTER, /* \p{L}                                                                */
-	BN_CLASS_NUMBER, /* \p{N}                                                                */
-	BN_CLASS_SPACE,  /* \s except the two below                                              */
+	BN_CLASS_OTHER,   /* none of the below: marks, punctuation, symbols, controls, unassigned */
+	BN_CLASS_LETTER,  /* \p{L}                                                                */
+	BN_CLASS_NUMBER,  /* \p{N}                                                                */
+	BN_CLASS_SPACE,   /* \s except the two below                                              */
 	BN_CLASS_NEWLINE, /* \r or \n                                                            */
 };
 

@@ -12,18 +12,18 @@ struct lead {
 static struct lead lead_of(unsigned char c)
 {
 	if (c < 0x80) {
-		return (struct lead){1, 0, 0};
+		return (struct lead){ 1, 0, 0 };
 	}
 	if (c >= 0xC2 && c <= 0xDF) {
-		return (struct lead){2, 0x80, 0xBF};
+		return (struct lead){ 2, 0x80, 0xBF };
 	}
 	if (c >= 0xE0 && c <= 0xEF) {
-		return (struct lead){3, c == 0xE0 ? 0xA0 : 0x80, c == 0xED ? 0x9F : 0xBF};
+		return (struct lead){ 3, c == 0xE0 ? 0xA0 : 0x80, c == 0xED ? 0x9F : 0xBF };
 	}
 	if (c >= 0xF0 && c <= 0xF4) {
-		return (struct lead){4, c == 0xF0 ? 0x90 : 0x80, c == 0xF4 ? 0x8F : 0xBF};
+		return (struct lead){ 4, c == 0xF0 ? 0x90 : 0x80, c == 0xF4 ? 0x8F : 0xBF };
 	}
-	return (struct lead){0, 0, 0};
+	return (struct lead){ 0, 0, 0 };
 }
 
 /* Bytes of s [n], n > 0, that agree with the promise of the first: the whole character when that

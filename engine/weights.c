@@ -77,7 +77,7 @@ struct bn_binding {
 /* ---- binding: one tensor ------------------------------------------------------------------- */
 
 static const char *const projection_names[BN_PROJ_COUNT] = {
-	[BN_PROJ_Q] = "attn_q",	     [BN_PROJ_K] = "attn_k",	 [BN_PROJ_V] = "attn_v",
+	[BN_PROJ_Q] = "attn_q",      [BN_PROJ_K] = "attn_k",      [BN_PROJ_V] = "attn_v",
 	[BN_PROJ_O] = "attn_output", [BN_PROJ_GATE] = "ffn_gate", [BN_PROJ_UP] = "ffn_up",
 	[BN_PROJ_DOWN] = "ffn_down",
 };
@@ -116,8 +116,8 @@ static bool dense_type(enum bn_ggml_type type, enum bn_dense_type *out)
 	}
 }
 
-/* Room in the arena, which starts every object on a line. Objects are far below 2^63: their bytes in
- * the file fit the file, and packing at most doubles them. */
+/* Room in the arena, which starts every object on a line. Objects are far below 2^63: their bytes
+ * in the file fit the file, and packing at most doubles them. */
 static void charge(struct bn_binding *b, uint64_t bytes)
 {
 	b->arena_bytes += (bytes + BN_ARENA_ALIGN - 1) & ~(uint64_t)(BN_ARENA_ALIGN - 1);
@@ -167,8 +167,9 @@ static enum bn_status bind_norm(struct bn_binding *b, const char *name, uint32_t
 		return status;
 	}
 	if (!dense_type(t->type, &type) || type == BN_DENSE_Q8_0 || type == BN_DENSE_Q6_K) {
-		return bn_fail(err, BN_E_NOT_SUPPORTED, "tensor '%s' is %s; norms are f32, f16 or bf16",
-			       name, bn_ggml_name(t->type));
+		return bn_fail(err, BN_E_NOT_SUPPORTED,
+			       "tensor '%s' is %s; norms are f32, f16 or bf16", name,
+			       bn_ggml_name(t->type));
 	}
 
 	struct item *item = new_item(b, t, NORM, layer, slot);
@@ -191,10 +192,11 @@ static enum bn_status bind_rows(struct bn_binding *b, const char *name, uint32_t
 	}
 	*type_name = bn_ggml_name(t->type);
 	if (!dense_type(t->type, &type)) {
-		return bn_fail(err, BN_E_KERNEL,
-			       "tensor '%s' is %s; embedding and output must be f32, f16, bf16, q8_0 "
-			       "or q6_k: requantize them",
-			       name, *type_name);
+		return bn_fail(
+			err, BN_E_KERNEL,
+			"tensor '%s' is %s; embedding and output must be f32, f16, bf16, q8_0 "
+			"or q6_k: requantize them",
+			name, *type_name);
 	}
 
 	struct item *item = new_item(b, t, ROWS, 0, slot);
@@ -202,8 +204,9 @@ static enum bn_status bind_rows(struct bn_binding *b, const char *name, uint32_t
 	item->type = type;
 	item->bytes = (uint64_t)bn_dense_row_bytes(type, b->hyper.dim) * b->hyper.vocab;
 	if (item->bytes != t->nbytes) {
-		return bn_fail(err, BN_E_FORMAT, "tensor '%s': rows of %u do not divide into blocks of %s",
-			       name, b->hyper.dim, *type_name);
+		return bn_fail(err, BN_E_FORMAT,
+			       "tensor '%s': rows of %u do not divide into blocks of %s", name,
+			       b->hyper.dim, *type_name);
 	}
 	charge(b, item->bytes);
 	return BN_OK;
@@ -225,7 +228,8 @@ static bool is_sound(struct bn_binding *b, const struct bn_kernel *k)
 
 static bool can_use(struct bn_binding *b, const struct bn_kernel *k, uint32_t rows, uint32_t cols)
 {
-	return k != NULL && (k->needs & b->cpu) == k->needs && k->fits(rows, cols) && is_sound(b, k);
+	return k != NULL && (k->needs & b->cpu) == k->needs && k->fits(rows, cols) &&
+	       is_sound(b, k);
 }
 
 static enum bn_status choose_kernel(struct bn_binding *b, enum bn_projection p,
@@ -278,26 +282,29 @@ static enum bn_status bind_trits(struct bn_binding *b, const char *name, uint32_
 		return status;
 	}
 	if (t->type != BN_GGML_I2_S) {
-		return bn_fail(err, BN_E_KERNEL,
-			       "tensor '%s' is %s; bnd multiplies ternary weights of type i2_s: use the "
-			       "i2_s file of this model or convert it",
-			       name, bn_ggml_name(t->type));
+		return bn_fail(
+			err, BN_E_KERNEL,
+			"tensor '%s' is %s; bnd multiplies ternary weights of type i2_s: use the "
+			"i2_s file of this model or convert it",
+			name, bn_ggml_name(t->type));
 	}
 
 	const uint64_t n = (uint64_t)rows * cols;
 
 	if (n % I2S_BLOCK != 0 || t->nbytes != n / 4 + I2S_TRAILER) {
-		return bn_fail(err, BN_E_FORMAT, "tensor '%s': %llu weights do not divide into blocks of %d",
-			       name, (unsigned long long)n, I2S_BLOCK);
+		return bn_fail(err, BN_E_FORMAT,
+			       "tensor '%s': %llu weights do not divide into blocks of %d", name,
+			       (unsigned long long)n, I2S_BLOCK);
 	}
 	status = bn_gguf_read(b->gguf, t, n / 4, &scale, sizeof(scale), err);
 	if (status != BN_OK) {
 		return status;
 	}
 	if (!isfinite(scale) || scale <= 0.0f) {
-		return bn_fail(err, BN_E_FORMAT,
-			       "tensor '%s' has the scale %g; it must be a finite number above zero",
-			       name, (double)scale);
+		return bn_fail(
+			err, BN_E_FORMAT,
+			"tensor '%s' has the scale %g; it must be a finite number above zero", name,
+			(double)scale);
 	}
 
 	struct item *item = new_item(b, t, TRITS, layer, p);
@@ -385,10 +392,11 @@ static enum bn_status refuse_unused(const struct bn_binding *b, struct bn_error 
 				       t->name.p);
 		}
 		if (t->name.n > 4 && memcmp(t->name.p, "blk.", 4) == 0) {
-			return bn_fail(err, BN_E_NOT_SUPPORTED,
-				       "tensor '%.*s' belongs to no layer of architecture %s with %u "
-				       "layers: this is another model graph",
-				       shown, t->name.p, b->hyper.arch->name, b->hyper.layers);
+			return bn_fail(
+				err, BN_E_NOT_SUPPORTED,
+				"tensor '%.*s' belongs to no layer of architecture %s with %u "
+				"layers: this is another model graph",
+				shown, t->name.p, b->hyper.arch->name, b->hyper.layers);
 		}
 	}
 	return BN_OK;
@@ -507,10 +515,10 @@ struct loader {
 	struct bn_load_watch *watch;
 	struct bn_error *err;
 	EVP_MD_CTX *digest;
-	uint64_t at;      /* file position: everything before it is read and hashed */
-	uint8_t *stage;   /* [STAGE_BYTES] */
-	uint8_t *raw;     /* [codes_bytes] */
-	uint8_t *codes;   /* [codes_bytes] */
+	uint64_t at;    /* file position: everything before it is read and hashed */
+	uint8_t *stage; /* [STAGE_BYTES] */
+	uint8_t *raw;   /* [codes_bytes] */
+	uint8_t *codes; /* [codes_bytes] */
 };
 
 /* The next `bytes` of the file into dst, through the hash. */
@@ -578,8 +586,9 @@ static enum bn_status load_norm(struct loader *l, const struct item *item)
 	dense->decode(out, l->stage, item->cols);
 	for (uint32_t i = 0; i < item->cols; i++) {
 		if (!isfinite(out[i])) {
-			return bn_fail(l->err, BN_E_FORMAT, "tensor '%.*s' holds a value that is not finite",
-				       shown, item->tensor->name.p);
+			return bn_fail(l->err, BN_E_FORMAT,
+				       "tensor '%.*s' holds a value that is not finite", shown,
+				       item->tensor->name.p);
 		}
 	}
 
@@ -651,10 +660,11 @@ static enum bn_status load_trits(struct loader *l, const struct item *item)
 		if (!bn_trits_from_i2s(l->codes, l->raw, 0, n, cols)) {
 			const struct bn_str *name = &item->tensor->name;
 
-			return bn_fail(l->err, BN_E_FORMAT,
-				       "tensor '%.*s' holds a code that is no trit between rows %u and "
-				       "%u: the file is damaged, or not i2_s",
-				       (int)(name->n < 64 ? name->n : 64), name->p, row, row + n);
+			return bn_fail(
+				l->err, BN_E_FORMAT,
+				"tensor '%.*s' holds a code that is no trit between rows %u and "
+				"%u: the file is damaged, or not i2_s",
+				(int)(name->n < 64 ? name->n : 64), name->p, row, row + n);
 		}
 		kernel->pack(packed + kernel->packed_bytes(row, cols), &trits, 0, n);
 	}

@@ -65,8 +65,8 @@ struct bn_layer {
 struct bn_weights {
 	struct bn_layer *layers; /* [hyper.layers] */
 	struct bn_table embed;
-	struct bn_table head;    /* the same rows as embed when tied */
-	const float *out_norm;   /* [dim] */
+	struct bn_table head;  /* the same rows as embed when tied */
+	const float *out_norm; /* [dim] */
 	bool tied;
 	struct bn_arena arena;
 };
@@ -87,14 +87,14 @@ struct bn_binding;
  * ternary scales, and chooses kernels: the first name of `only` (NULL-terminated, or NULL: all)
  * that runs on `cpu` and fits the shape, and passes its self-test. The directory and its file are
  * borrowed until bn_binding_free. BN_E_FORMAT for a missing or misshapen tensor, a scale that is
- * not a finite number greater than zero; BN_E_NOT_SUPPORTED for a tensor that makes it another graph (biases,
- * experts); BN_E_KERNEL for a ternary tensor of a type other than I2_S, or when no allowed kernel
- * runs here. Helper.
+ * not a finite number greater than zero; BN_E_NOT_SUPPORTED for a tensor that makes it another
+ * graph (biases, experts); BN_E_KERNEL for a ternary tensor of a type other than I2_S, or when no
+ * allowed kernel runs here. Helper.
  */
 BN_MUST_USE enum bn_status bn_binding_new(struct bn_binding **out, const struct bn_gguf *gguf,
-					  const struct bn_file *file,
-					  const struct bn_hyper *hyper, uint64_t cpu,
-					  const char *const *only, struct bn_error *err);
+					  const struct bn_file *file, const struct bn_hyper *hyper,
+					  uint64_t cpu, const char *const *only,
+					  struct bn_error *err);
 
 /* NULL is fine. */
 void bn_binding_free(struct bn_binding *b);
@@ -117,8 +117,8 @@ const char *bn_binding_head_type(const struct bn_binding *b);
 /*
  * Reads and packs everything into *w and writes the SHA-256 of the file, as read, in hexadecimal.
  * `watch` may be NULL. BN_E_CANCELLED soon (some milliseconds) after watch->cancel; BN_E_FORMAT for
- * a code that is no trit, a norm that is not finite, a file that changed meanwhile; BN_E_IO, BN_E_MEMORY. On
- * failure nothing is held and *w is zero. Undo with bn_weights_finish. Helper.
+ * a code that is no trit, a norm that is not finite, a file that changed meanwhile; BN_E_IO,
+ * BN_E_MEMORY. On failure nothing is held and *w is zero. Undo with bn_weights_finish. Helper.
  */
 BN_MUST_USE enum bn_status bn_weights_load(struct bn_weights *w, const struct bn_binding *b,
 					   struct bn_load_watch *watch,

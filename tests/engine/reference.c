@@ -106,7 +106,8 @@ static double element(const unsigned char *data, enum bn_ggml_type type, uint64_
 		return half(u16(b + 208)) * scale * ((int)(ql | qh << 4) - 32);
 	}
 	case BN_GGML_I2_S:
-		return (double)((data[i / 128 * 32 + i % 32] >> (6 - 2 * (i % 128 / 32))) & 3) - 1.0;
+		return (double)((data[i / 128 * 32 + i % 32] >> (6 - 2 * (i % 128 / 32))) & 3) -
+		       1.0;
 	default:
 		die("tensor type");
 		return 0.0;
@@ -248,8 +249,7 @@ static void attention(const struct ref *r, double *ctx, const double *q, const d
 		for (uint32_t d = 0; d < hd; d++) {
 			ctx[h * hd + d] = 0.0;
 			for (uint32_t p = 0; p < positions; p++) {
-				ctx[h * hd + d] +=
-					score[p] / sum * values[p * kv_width + kv + d];
+				ctx[h * hd + d] += score[p] / sum * values[p * kv_width + kv + d];
 			}
 		}
 	}
@@ -261,7 +261,8 @@ static void layer(const struct ref *r, int l, double *x, uint32_t n)
 {
 	const uint32_t qw = r->heads * r->head_dim, kvw = r->kv_heads * r->head_dim;
 	const uint32_t wide = r->ffn > r->dim ? r->ffn : r->dim;
-	double *attn_norm = tensor(r, "attn_norm", l, NULL), *ffn_norm = tensor(r, "ffn_norm", l, NULL);
+	double *attn_norm = tensor(r, "attn_norm", l, NULL),
+	       *ffn_norm = tensor(r, "ffn_norm", l, NULL);
 	double *attn_sub = tensor(r, "attn_sub_norm", l, NULL);
 	double *ffn_sub = tensor(r, "ffn_sub_norm", l, NULL);
 	double *h = malloc((wide + qw) * sizeof(double)), *q = malloc(qw * sizeof(double));

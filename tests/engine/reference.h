@@ -10,7 +10,8 @@
 
 #include <stdint.h>
 
-/* Logits [n, vocab] of tokens [n] for the model at `path`; the caller frees. Aborts on any fault. */
+/* Logits [n, vocab] of tokens [n] for the model at `path`; the caller frees. Aborts on any fault.
+ */
 double *reference_logits(const char *path, const uint32_t *tokens, uint32_t n, uint32_t *vocab);
 
 #endif

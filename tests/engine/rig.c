@@ -191,3 +191,69 @@ void rig_prompt(const struct rig *r, uint64_t seed, bn_token *prompt, uint32_t n
 		}
 	}
 }
+
+char *rig_slurp(const char *path, size_t *n)
+{
+	FILE *f = fopen(path, "rb");
+	char *text;
+
+	if (f == NULL) {
+		return NULL;
+	}
+	fseek(f, 0, SEEK_END);
+	*n = (size_t)ftell(f);
+	rewind(f);
+	text = malloc(*n + 1);
+	if (text == NULL || fread(text, 1, *n, f) != *n) {
+		abort();
+	}
+	text[*n] = '\0';
+	fclose(f);
+	return text;
+}
+
+/* Behind `"key":` and white space. */
+static const char *value_of(const char *text, const char *key)
+{
+	char quoted[64];
+	const char *at;
+
+	snprintf(quoted, sizeof(quoted), "\"%s\":", key);
+	at = strstr(text, quoted);
+	if (at == NULL) {
+		fprintf(stderr, "rig: no key %s\n", key);
+		abort();
+	}
+	at += strlen(quoted);
+	return at + strspn(at, " \n\t");
+}
+
+uint32_t rig_numbers(const char *text, const char *key, double *out, uint32_t most)
+{
+	const char *at = value_of(text, key) + 1;
+	uint32_t n = 0;
+
+	for (;;) {
+		char *end;
+		const double value = strtod(at, &end);
+
+		if (end == at || n == most) {
+			return n;
+		}
+		out[n++] = value;
+		at = end + strspn(end, ", \n\t");
+	}
+}
+
+void rig_string(const char *text, const char *key, char *out)
+{
+	for (const char *at = value_of(text, key) + 1; *at != '"'; at++) {
+		if (*at == '\\') {
+			at++;
+			*out++ = *at == 'n' ? '\n' : *at;
+		} else {
+			*out++ = *at;
+		}
+	}
+	*out = '\0';
+}

@@ -44,7 +44,8 @@ void rig_close(struct rig *r);
 void rig_lanes(struct rig *r, uint32_t lanes);
 
 /* The defaults of a config: this prompt, temperature 0, no stops. */
-struct bn_sequence_config rig_config(const bn_token *prompt, uint32_t n_prompt, uint32_t max_tokens);
+struct bn_sequence_config rig_config(const bn_token *prompt, uint32_t n_prompt,
+				     uint32_t max_tokens);
 
 /* bn_sequence_new that must succeed. */
 struct bn_sequence *rig_sequence(struct rig *r, const struct bn_sequence_config *config);
@@ -61,5 +62,13 @@ float *rig_logits(struct rig *r, const bn_token *prompt, uint32_t n_prompt, uint
 
 /* Tokens that are no control tokens, from a fixed generator, for prompts. */
 void rig_prompt(const struct rig *r, uint64_t seed, bn_token *prompt, uint32_t n);
+
+/* A whole file with a NUL behind it, for the caller to free; NULL when it cannot be opened. */
+char *rig_slurp(const char *path, size_t *n);
+
+/* From JSON as our golden files have it, behind the first `"key":` in text: the numbers of an array
+ * (returns how many), and a string with its escapes undone. Aborts when there is no such key. */
+uint32_t rig_numbers(const char *text, const char *key, double *out, uint32_t most);
+void rig_string(const char *text, const char *key, char *out);
 
 #endif

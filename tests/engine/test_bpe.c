@@ -22,7 +22,7 @@ static enum bn_status build(struct built *b, const struct vocabs *v, struct bn_e
 {
 	enum bn_status status;
 
-	*b = (struct built){0};
+	*b = (struct built){ 0 };
 	assert_int_equal(bn_lexicon_build(&b->lex, &b->block, &v->vocab, err), BN_OK);
 	assert_int_equal(bn_bpe_build(&b->bpe, &b->block, &v->vocab, &b->lex, err), BN_OK);
 	b->block.base = calloc(1, b->block.used);
@@ -99,8 +99,8 @@ static void bpe_takes_whole_pieces_when_merges_are_ignored(void **state)
 
 static void bpe_keeps_the_first_of_equal_merges_and_skips_broken_ones(void **state)
 {
-	static const char *const merges[] = {"",  " ",   "a",     "a ",   " a",  "a b",
-					     "b c", "a b", "x yz", "a b c", "\xFF a", "中 a"};
+	static const char *const merges[] = { "",    " ",   "a",    "a ",    " a",     "a b",
+					      "b c", "a b", "x yz", "a b c", "\xFF a", "中 a" };
 	struct vocabs v;
 	struct built b;
 	char out[256];

@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
-#define STR(text) ((struct bn_str){(text), strlen(text)})
-#define MESSAGE(role, content) ((struct bn_chat_message){STR(role), STR(content)})
+#define STR(text)              ((struct bn_str){ (text), strlen(text) })
+#define MESSAGE(role, content) ((struct bn_chat_message){ STR(role), STR(content) })
 
 /* A vocabulary with every control token our templates use, Falcon3's role tags excepted. */
 static struct bn_tokenizer *tiny;
@@ -22,10 +22,10 @@ static struct bn_tokens encode(const char *template, const struct bn_tokenizer *
 			       const struct bn_chat_message *messages, size_t n,
 			       const struct bn_chat_options *options)
 {
-	struct bn_chat_hint hint = {.override = template, .tok = tok};
+	struct bn_chat_hint hint = { .override = template, .tok = tok };
 	const struct bn_chat_template *chat;
 	const char *warning;
-	struct bn_tokens out = {0};
+	struct bn_tokens out = { 0 };
 	struct bn_error err;
 
 	if (bn_chat_choose(&hint, &chat, &warning, &err) != BN_OK ||
@@ -62,10 +62,10 @@ static unsigned count_control(const struct bn_tokenizer *tok, struct bn_tokens t
 }
 
 static const struct bn_chat_message talk[] = {
-	{{"system", 6}, {" Be kind. \n", 11}},
-	{{"user", 4}, {"Hi", 2}},
-	{{"assistant", 9}, {"Hello ", 6}},
-	{{"user", 4}, {"\u3000\x1C Bye\n", 9}},
+	{ { "system", 6 }, { " Be kind. \n", 11 } },
+	{ { "user", 4 }, { "Hi", 2 } },
+	{ { "assistant", 9 }, { "Hello ", 6 } },
+	{ { "user", 4 }, { "\u3000\x1C Bye\n", 9 } },
 };
 
 static void chat_renders_each_template_exactly(void **state)
@@ -73,23 +73,24 @@ static void chat_renders_each_template_exactly(void **state)
 	static const struct {
 		const char *name, *text;
 	} golden[] = {
-		{"bitnet-2b4t", "<|begin_of_text|>System: Be kind.<|eot_id|>User: Hi<|eot_id|>"
-				"Assistant: Hello<|eot_id|>User: Bye<|eot_id|>Assistant: "},
-		{"llama3",
-		 "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe kind.<|eot_id|>"
-		 "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
-		 "<|start_header_id|>assistant<|end_header_id|>\n\nHello<|eot_id|>"
-		 "<|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|>"
-		 "<|start_header_id|>assistant<|end_header_id|>\n\n"},
-		{"falcon3", "<|begin_of_text|><|system|>\n Be kind. \n\n<|user|>\nHi\n"
-			    "<|assistant|>\nHello <|endoftext|>\n<|user|>\n\u3000\x1C Bye\n\n"
-			    "<|assistant|>\n"},
-		{"chatml", "<|begin_of_text|><|im_start|>system\n Be kind. \n<|im_end|>\n"
-			   "<|im_start|>user\nHi<|im_end|>\n"
-			   "<|im_start|>assistant\nHello <|im_end|>\n"
-			   "<|im_start|>user\n\u3000\x1C Bye\n<|im_end|>\n<|im_start|>assistant\n"},
-		{"plain", "<|begin_of_text|>System: Be kind.\nUser: Hi\nAssistant: Hello\n"
-			  "User: Bye\nAssistant:"},
+		{ "bitnet-2b4t", "<|begin_of_text|>System: Be kind.<|eot_id|>User: Hi<|eot_id|>"
+				 "Assistant: Hello<|eot_id|>User: Bye<|eot_id|>Assistant: " },
+		{ "llama3", "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe "
+			    "kind.<|eot_id|>"
+			    "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+			    "<|start_header_id|>assistant<|end_header_id|>\n\nHello<|eot_id|>"
+			    "<|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|>"
+			    "<|start_header_id|>assistant<|end_header_id|>\n\n" },
+		{ "falcon3", "<|begin_of_text|><|system|>\n Be kind. \n\n<|user|>\nHi\n"
+			     "<|assistant|>\nHello <|endoftext|>\n<|user|>\n\u3000\x1C Bye\n\n"
+			     "<|assistant|>\n" },
+		{ "chatml",
+		  "<|begin_of_text|><|im_start|>system\n Be kind. \n<|im_end|>\n"
+		  "<|im_start|>user\nHi<|im_end|>\n"
+		  "<|im_start|>assistant\nHello <|im_end|>\n"
+		  "<|im_start|>user\n\u3000\x1C Bye\n<|im_end|>\n<|im_start|>assistant\n" },
+		{ "plain", "<|begin_of_text|>System: Be kind.\nUser: Hi\nAssistant: Hello\n"
+			   "User: Bye\nAssistant:" },
 	};
 
 	(void)state;
@@ -100,7 +101,7 @@ static void chat_renders_each_template_exactly(void **state)
 
 static void chat_can_leave_the_answer_unopened(void **state)
 {
-	struct bn_chat_options options = {.no_generation_prompt = true};
+	struct bn_chat_options options = { .no_generation_prompt = true };
 
 	(void)state;
 	assert_rendered(tiny, encode("bitnet-2b4t", tiny, talk + 1, 2, &options),
@@ -119,26 +120,25 @@ static void chat_works_on_sentencepiece(void **state)
 	assert_int_equal(t.ids[0], bn_tokenizer_bos(tiny_spm));
 	assert_rendered(tiny_spm, t, "<s>User: Hi\nAssistant:");
 	t = encode("chatml", tiny_spm, talk + 1, 1, NULL);
-	assert_rendered(tiny_spm, t,
-			"<s><|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+	assert_rendered(tiny_spm, t, "<s><|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
 }
 
 static void chat_never_makes_control_of_messages(void **state)
 {
-	static const char *const templates[] = {"bitnet-2b4t", "llama3", "falcon3", "chatml",
-						"plain"};
+	static const char *const templates[] = { "bitnet-2b4t", "llama3", "falcon3", "chatml",
+						 "plain" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(templates) / sizeof(templates[0]); i++) {
 		for (bn_token id = 0; id < bn_tokenizer_size(tiny); id++) {
 			struct bn_str s = bn_tokenizer_text(tiny, id);
 			char twice[256];
-			struct bn_chat_message harmless[] = {MESSAGE("system", "a"),
-							     MESSAGE("user", "b"),
-							     MESSAGE("assistant", "c")};
-			struct bn_chat_message evil[] = {MESSAGE("system", twice),
-							 MESSAGE("user", twice),
-							 MESSAGE("assistant", twice)};
+			struct bn_chat_message harmless[] = { MESSAGE("system", "a"),
+							      MESSAGE("user", "b"),
+							      MESSAGE("assistant", "c") };
+			struct bn_chat_message evil[] = { MESSAGE("system", twice),
+							  MESSAGE("user", twice),
+							  MESSAGE("assistant", twice) };
 			struct bn_tokens want;
 			struct bn_tokens got;
 
@@ -164,17 +164,19 @@ static void chat_refuses_roles_and_lists_it_does_not_know(void **state)
 {
 	static const struct {
 		const char *role, *says;
-	} bad[] = {{"tool", "not supported"}, {"bot", "'bot'"}, {"User", "'User'"}, {"", "''"}};
-	struct bn_chat_hint hint = {.override = "chatml", .tok = tiny};
+	} bad[] = {
+		{ "tool", "not supported" }, { "bot", "'bot'" }, { "User", "'User'" }, { "", "''" }
+	};
+	struct bn_chat_hint hint = { .override = "chatml", .tok = tiny };
 	const struct bn_chat_template *chat;
 	const char *warning;
-	struct bn_tokens out = {0};
+	struct bn_tokens out = { 0 };
 	struct bn_error err;
 
 	(void)state;
 	assert_int_equal(bn_chat_choose(&hint, &chat, &warning, &err), BN_OK);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		struct bn_chat_message messages[] = {MESSAGE("user", "a"), MESSAGE("user", "b")};
+		struct bn_chat_message messages[] = { MESSAGE("user", "a"), MESSAGE("user", "b") };
 
 		messages[1].role = STR(bad[i].role);
 		assert_int_equal(bn_chat_encode(chat, tiny, messages, 2, NULL, &out, &err),
@@ -186,48 +188,45 @@ static void chat_refuses_roles_and_lists_it_does_not_know(void **state)
 	}
 	assert_int_equal(bn_chat_encode(chat, tiny, talk, 0, NULL, &out, &err), BN_E_INVALID);
 	assert_string_equal(err.data[0].text, "messages");
-	assert_int_equal(bn_chat_encode(chat, tiny, talk, BN_CHAT_MAX_MESSAGES + 1, NULL, &out,
-					&err),
-			 BN_E_INVALID);
+	assert_int_equal(
+		bn_chat_encode(chat, tiny, talk, BN_CHAT_MAX_MESSAGES + 1, NULL, &out, &err),
+		BN_E_INVALID);
 	bn_tokens_finish(&out);
 }
 
 static void chat_refuses_what_is_too_long_or_cancelled(void **state)
 {
-	struct bn_chat_hint hint = {.override = "plain", .tok = tiny};
-	struct bn_chat_options options = {.max_bytes = 12};
+	struct bn_chat_hint hint = { .override = "plain", .tok = tiny };
+	struct bn_chat_options options = { .max_bytes = 12 };
 	atomic_bool cancel = true;
 	const struct bn_chat_template *chat;
 	const char *warning;
-	struct bn_tokens out = {0};
+	struct bn_tokens out = { 0 };
 	struct bn_error err;
 
 	(void)state;
 	assert_int_equal(bn_chat_choose(&hint, &chat, &warning, &err), BN_OK);
 	assert_int_equal(bn_tokens_push(&out, 5, &err), BN_OK);
-	assert_int_equal(bn_chat_encode(chat, tiny, talk, 2, &options, &out, &err),
-			 BN_E_TOO_LARGE);
-	options = (struct bn_chat_options){.cancel = &cancel};
-	assert_int_equal(bn_chat_encode(chat, tiny, talk, 2, &options, &out, &err),
-			 BN_E_CANCELLED);
+	assert_int_equal(bn_chat_encode(chat, tiny, talk, 2, &options, &out, &err), BN_E_TOO_LARGE);
+	options = (struct bn_chat_options){ .cancel = &cancel };
+	assert_int_equal(bn_chat_encode(chat, tiny, talk, 2, &options, &out, &err), BN_E_CANCELLED);
 	assert_int_equal(out.n, 1);
 	bn_tokens_finish(&out);
 }
 
 static void chat_refuses_base_models_with_advice(void **state)
 {
-	struct bn_chat_hint hint = {.architecture = STR("llama"), .tok = tiny};
+	struct bn_chat_hint hint = { .architecture = STR("llama"), .tok = tiny };
 	const struct bn_chat_template *chat;
 	const char *warning;
-	struct bn_tokens out = {0};
+	struct bn_tokens out = { 0 };
 	struct bn_error err;
 
 	(void)state;
 	assert_int_equal(bn_chat_choose(&hint, &chat, &warning, &err), BN_OK);
 	assert_false(bn_chat_is_usable(chat));
 	assert_null(warning);
-	assert_int_equal(bn_chat_encode(chat, tiny, talk, 4, NULL, &out, &err),
-			 BN_E_NOT_SUPPORTED);
+	assert_int_equal(bn_chat_encode(chat, tiny, talk, 4, NULL, &out, &err), BN_E_NOT_SUPPORTED);
 	assert_non_null(strstr(err.text, "completions"));
 }
 
@@ -311,7 +310,7 @@ static void chat_chooses_by_override_family_and_file(void **state)
 static void chat_refuses_overrides_that_cannot_work(void **state)
 {
 	struct bn_tokenizer *poor = sized(300, false);
-	struct bn_chat_hint hint = {.override = "vicuna", .tok = poor};
+	struct bn_chat_hint hint = { .override = "vicuna", .tok = poor };
 	const struct bn_chat_template *chat = NULL;
 	const char *warning;
 	struct bn_error err;
@@ -331,7 +330,7 @@ static void chat_refuses_overrides_that_cannot_work(void **state)
 
 static const struct bn_chat_template *template_of(const char *name, const struct bn_tokenizer *tok)
 {
-	struct bn_chat_hint hint = {.override = name, .tok = tok};
+	struct bn_chat_hint hint = { .override = name, .tok = tok };
 	const struct bn_chat_template *chat = NULL;
 	const char *warning;
 
@@ -382,8 +381,8 @@ static void chat_stops_at_tokens_or_at_text(void **state)
 /* transformers' test prompt for BitNet-b1.58-2B-4T, whose second bos is an artefact. */
 static void chat_gives_the_ids_of_transformers_for_bitnet(void **state)
 {
-	static const bn_token want[] = {128000, 1502, 25,     2650,  527, 499,
-					30,     128009, 72803, 25,    220};
+	static const bn_token want[] = { 128000, 1502,   25,    2650, 527, 499,
+					 30,     128009, 72803, 25,   220 };
 	struct bn_chat_message message = MESSAGE("user", "How are you?");
 	struct vocabs v;
 	struct bn_tokenizer *tok;

@@ -1,5 +1,5 @@
-/* The forward pass against the blackboard (reference.c), against itself in other batches, chunks and
- * lanes, and what a step may not do. */
+/* The forward pass against the blackboard (reference.c), against itself in other batches, chunks
+ * and lanes, and what a step may not do. */
 #include "engine/forward.h"
 
 #include "kernels/cpu.h"
@@ -61,11 +61,11 @@ static double distance(const float *got, const double *want, size_t n)
 }
 
 /*
- * Several prompts of N tokens. The model contains steps: int8 activations and a half-precision cache.
- * A value within float error of a tie is rounded one way in float and the other in double, both
- * rightly; it then shows in its row and, through attention, in later ones, about one part in 127 of one
- * input strong. So rows fall into two kinds: those that agree to float precision, which any fault of the
- * graph would leave none of, and those behind a tie, which must still be near.
+ * Several prompts of N tokens. The model contains steps: int8 activations and a half-precision
+ * cache. A value within float error of a tie is rounded one way in float and the other in double,
+ * both rightly; it then shows in its row and, through attention, in later ones, about one part in
+ * 127 of one input strong. So rows fall into two kinds: those that agree to float precision, which
+ * any fault of the graph would leave none of, and those behind a tie, which must still be near.
  */
 static void compare_with_reference(const struct bn_tiny *tiny, const char *what)
 {
@@ -143,7 +143,10 @@ static void logits_agree_for_odd_shapes(void **state)
 	/* dim, ffn, heads, kv heads: head_dim 96 and 100 as the 1bitLLM models have, one KV head
 	 * for sixteen, no sharing at all, widths that are no multiple of 64 or 128. */
 	static const uint32_t shapes[][4] = {
-		{ 384, 448, 4, 4 }, { 400, 320, 4, 2 }, { 512, 192, 16, 1 }, { 320, 576, 2, 1 },
+		{ 384, 448, 4, 4 },
+		{ 400, 320, 4, 2 },
+		{ 512, 192, 16, 1 },
+		{ 320, 576, 2, 1 },
 	};
 
 	(void)state;
@@ -380,7 +383,8 @@ static void a_step_allocates_nothing(void **state)
 	rig_close(&rig);
 }
 
-/* Makes one embedding row of an untied F32 model not a number: the file is sound, a token is not. */
+/* Makes one embedding row of an untied F32 model not a number: the file is sound, a token is not.
+ */
 static void poison(struct rig *rig, bn_token token)
 {
 	const struct bn_table *embed = &rig->model->weights.embed;
@@ -457,8 +461,8 @@ static void copy_prep(void *dst, const struct bn_acts *acts, uint32_t token0, ui
 {
 	prepared_rows += token1 - token0;
 	for (uint32_t t = token0; t < token1; t++) {
-		memcpy((uint8_t *)dst + (size_t)t * acts->stride, acts->q + (size_t)t * acts->stride,
-		       acts->stride);
+		memcpy((uint8_t *)dst + (size_t)t * acts->stride,
+		       acts->q + (size_t)t * acts->stride, acts->stride);
 	}
 }
 
@@ -514,6 +518,49 @@ static void kernels_that_prepare_their_input_get_it_prepared_once(void **state)
 	rig_close(&rig);
 }
 
+/* Falcon3-7B has an embedding of 131080 rows for 131072 tokens. */
+static void rows_that_pad_the_embedding_are_never_drawn(void **state)
+{
+	enum { N = 8, TOKENS = 401 };
+	struct bn_tiny t;
+	struct rig rig;
+	bn_token prompt[N];
+	struct bn_sequence *seq;
+	struct bn_sequence_config c;
+
+	(void)state;
+	bn_tiny_default(&t);
+	rig_open(&rig, rig_tiny(&t), bn_cpu_features(), 2);
+	for (uint32_t i = 0; i < N; i++) {
+		prompt[i] = 50 + i;
+	}
+
+	float *all = rig_logits(&rig, prompt, N, N);
+
+	rig.model->vocab = TOKENS;
+	rig.model->info.vocab = TOKENS;
+	rig_lanes(&rig, 2);
+
+	float *some = rig_logits(&rig, prompt, N, N);
+
+	for (uint32_t i = 0; i < N; i++) {
+		assert_memory_equal(some + (size_t)i * TOKENS, all + (size_t)i * t.vocab,
+				    TOKENS * sizeof(float));
+	}
+	c = rig_config(prompt, N, 100);
+	c.sampler.temperature = 5.0f; /* nearly uniform: it would hit the padding */
+	c.ignore_eos = true;
+	seq = rig_sequence(&rig, &c);
+	rig_run(&rig, &seq, 1, 8, NULL, 0);
+	for (uint32_t i = 0; i < seq->n_tokens; i++) {
+		assert_true(seq->tokens[i] < TOKENS);
+	}
+	bn_sequence_free(seq);
+	free(some);
+	free(all);
+	rig_close(&rig);
+}
+
 static void the_workspace_is_as_large_as_announced(void **state)
 {
 	const struct bn_forward_config c = { .max_rows = 100, .max_outputs = 7, .lanes = 3 };
@@ -549,6 +596,7 @@ int main(void)
 		cmocka_unit_test(a_step_allocates_nothing),
 		cmocka_unit_test(a_number_that_is_none_ends_only_its_own_sequence),
 		cmocka_unit_test(kernels_that_prepare_their_input_get_it_prepared_once),
+		cmocka_unit_test(rows_that_pad_the_embedding_are_never_drawn),
 		cmocka_unit_test(the_workspace_is_as_large_as_announced),
 	};
 

@@ -1,15 +1,16 @@
 /*
- * A model that was really trained, against outputs that other code computed: greedy text, logits and
- * negative log-likelihoods of bitllama2-tinystories ($BN_TEST_DATA; skipped where it is absent), and
- * the embedded model against the golden text its trainer wrote.
+ * A model that was really trained, against outputs that other code computed: greedy text, logits
+ * and negative log-likelihoods of bitllama2-tinystories ($BN_TEST_DATA; skipped where it is
+ * absent).
  *
  * Where the numbers differ, it is the model's own sensitivity, and this was measured: the very
- * arithmetic of the golden code (float KV, its two epsilons) evaluated in double precision gives the
- * golden logits of position 0 to five digits, but from position 1 on differs from the golden fp32 run
- * by 0.047 on average and 0.24 at most, and chooses another token at 1 to 3 of 242 places, depending
- * on the seventh digit of the inputs: int8 rounding turns float noise into steps of 1/127. At all those
- * places the two best tokens are within 0.03 of each other (position 167 of `lily`: 8.545 and 8.561).
- * Half-precision KV adds about as much (0.060). So a run must follow the golden one up to such a place.
+ * arithmetic of the golden code (float KV, its two epsilons) evaluated in double precision gives
+ * the golden logits of position 0 to five digits, but from position 1 on differs from the golden
+ * fp32 run by 0.047 on average and 0.24 at most, and chooses another token at 1 to 3 of 242 places,
+ * depending on the seventh digit of the inputs: int8 rounding turns float noise into steps of
+ * 1/127. At all those places the two best tokens are within 0.03 of each other (position 167 of
+ * `lily`: 8.545 and 8.561). Half-precision KV adds about as much (0.060). So a run must follow the
+ * golden one up to such a place.
  */
 #include "engine/chat.h"
 #include "kernels/cpu.h"
@@ -30,76 +31,15 @@ enum { SKIPPED = 77, IDS_MAX = 1024 };
 static char data[512]; /* folder of the model, empty: absent */
 static struct rig rig;
 
-static char *slurp(const char *path, size_t *n)
-{
-	FILE *f = fopen(path, "rb");
-	char *text;
-
-	if (f == NULL) {
-		return NULL;
-	}
-	fseek(f, 0, SEEK_END);
-	*n = (size_t)ftell(f);
-	rewind(f);
-	text = malloc(*n + 1);
-	assert_int_equal(fread(text, 1, *n, f), *n);
-	text[*n] = '\0';
-	fclose(f);
-	return text;
-}
-
 static char *golden(const char *name, size_t *n)
 {
 	char path[1024];
 	char *text;
 
 	snprintf(path, sizeof(path), "%s/golden/%s", data, name);
-	text = slurp(path, n);
+	text = rig_slurp(path, n);
 	assert_non_null(text);
 	return text;
-}
-
-/* The numbers of `"key": [...]` in JSON text; returns how many. */
-static uint32_t numbers(const char *json, const char *key, double *out, uint32_t most)
-{
-	char quoted[64];
-	const char *at;
-	uint32_t n = 0;
-
-	snprintf(quoted, sizeof(quoted), "\"%s\"", key);
-	at = strstr(json, quoted);
-	assert_non_null(at);
-	at = strchr(at, '[') + 1;
-	for (;;) {
-		char *end;
-		const double value = strtod(at, &end);
-
-		if (end == at || n == most) {
-			return n;
-		}
-		out[n++] = value;
-		at = end + strspn(end, ", \n\t");
-	}
-}
-
-/* The string of `"key": "..."`, with \n and \" undone. */
-static void string(const char *json, const char *key, char *out)
-{
-	char quoted[64];
-	const char *at;
-
-	snprintf(quoted, sizeof(quoted), "\"%s\": \"", key);
-	at = strstr(json, quoted);
-	assert_non_null(at);
-	for (at += strlen(quoted); *at != '"'; at++) {
-		if (*at == '\\') {
-			at++;
-			*out++ = *at == 'n' ? '\n' : *at;
-		} else {
-			*out++ = *at;
-		}
-	}
-	*out = '\0';
 }
 
 /* Best and second best of logits [vocab]. */
@@ -124,7 +64,7 @@ static bn_token best(const float *logits, float *gap)
 static uint32_t golden_ids(const char *json, bn_token ids[IDS_MAX])
 {
 	static double values[IDS_MAX];
-	const uint32_t n = numbers(json, "input_token_ids", values, IDS_MAX);
+	const uint32_t n = rig_numbers(json, "input_token_ids", values, IDS_MAX);
 
 	for (uint32_t i = 0; i < n; i++) {
 		ids[i] = (bn_token)values[i];
@@ -157,8 +97,8 @@ static void greedy_run(const char *name)
 	char *json = golden(file, &bytes);
 	const uint32_t n = golden_ids(json, ids);
 
-	string(json, "prompt", prompt);
-	string(json, "text", golden_text);
+	rig_string(json, "prompt", prompt);
+	rig_string(json, "text", golden_text);
 	encode(prompt, &tokens);
 	assert_true(tokens.n > 0 && tokens.n <= n);
 	assert_memory_equal(tokens.ids, ids, tokens.n * sizeof(bn_token));
@@ -184,7 +124,8 @@ static void greedy_run(const char *name)
 		free(logits);
 	}
 
-	/* The text of the golden ids, as far as they are the same, is the golden text's beginning. */
+	/* The text of the golden ids, as far as they are the same, is the golden text's beginning.
+	 */
 	char head[8192];
 	size_t length;
 
@@ -230,15 +171,16 @@ static void forced_run(const char *name)
 		worst = fmax(worst, fabs((double)logits[i] - (double)want));
 		mean += fabs((double)logits[i] - (double)want) / (rows * vocab);
 	}
-	string(json, "prompt", text);
+	rig_string(json, "prompt", text);
 	encode(text, &prompt);
 	for (uint32_t p = (uint32_t)prompt.n - 1; p + 1 < n; p++) {
 		float gap;
 		const bn_token ours = best(logits + (size_t)p * vocab, &gap);
 
 		if (ours != ids[p + 1]) {
-			print_message("%s position %u: %u instead of %u, gap of the best two %.4f\n", name,
-				      p + 1, ours, ids[p + 1], (double)gap);
+			print_message(
+				"%s position %u: %u instead of %u, gap of the best two %.4f\n",
+				name, p + 1, ours, ids[p + 1], (double)gap);
 			assert_true(gap < 0.05f);
 			differ++;
 		}
@@ -278,7 +220,7 @@ static void likelihood_of_a_trained_model_is_the_golden_one_within_half_a_percen
 	char *raw = golden("nll_ids.i32", &bytes);
 
 	(void)state;
-	assert_int_equal(numbers(json, "bit_model_3M_lsb.bin", want, WINDOWS), WINDOWS);
+	assert_int_equal(rig_numbers(json, "bit_model_3M_lsb.bin", want, WINDOWS), WINDOWS);
 	assert_true(bytes >= WINDOWS * N * sizeof(int32_t));
 	for (uint32_t w = 0; w < WINDOWS; w++) {
 		bn_token ids[N + 1] = { 1 };
@@ -313,7 +255,7 @@ static void likelihood_of_a_trained_model_is_the_golden_one_within_half_a_percen
 static void eight_on_a_trained_model_get_what_each_gets_alone(void **state)
 {
 	static const char *const prompts[8] = {
-		"Once upon a time",    "The dog",	  "Lily saw a", "One day, a boy named Tim",
+		"Once upon a time",    "The dog",        "Lily saw a",  "One day, a boy named Tim",
 		"There was a big red", "Mom said, \"Do", "In the park", "A little bird",
 	};
 	static char alone[8][4096], together[8][4096];

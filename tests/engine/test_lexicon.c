@@ -21,7 +21,7 @@ static void build(struct built *b, const struct vocabs *v)
 {
 	struct bn_error err;
 
-	b->block = (struct bn_block){NULL, 0};
+	b->block = (struct bn_block){ NULL, 0 };
 	assert_int_equal(bn_lexicon_build(&b->lex, &b->block, &v->vocab, &err), BN_OK);
 	b->block.base = calloc(1, b->block.used);
 	assert_non_null(b->block.base);
@@ -95,9 +95,9 @@ static void lexicon_translates_the_gpt2_alphabet(void **state)
 	assert_int_equal(bn_lexicon_text(&b.lex, 258).n, 0);
 	assert_int_equal(bn_lexicon_flags(&b.lex, 258), 0);
 	drop(&b, &v);
-	assert_true(bn_lexicon_from_gpt2((struct bn_str){" ", 1}, NULL) == SIZE_MAX);
-	assert_true(bn_lexicon_from_gpt2((struct bn_str){"\xFF", 1}, NULL) == SIZE_MAX);
-	assert_int_equal(bn_lexicon_from_gpt2((struct bn_str){"", 0}, NULL), 0);
+	assert_true(bn_lexicon_from_gpt2((struct bn_str){ " ", 1 }, NULL) == SIZE_MAX);
+	assert_true(bn_lexicon_from_gpt2((struct bn_str){ "\xFF", 1 }, NULL) == SIZE_MAX);
+	assert_int_equal(bn_lexicon_from_gpt2((struct bn_str){ "", 0 }, NULL), 0);
 }
 
 static void lexicon_translates_sentencepiece_spelling(void **state)
@@ -234,13 +234,13 @@ static void lexicon_refuses_texts_chosen_to_collide(void **state)
 	enum { TOKENS = 2100, SLOTS = 8192 };
 	struct vocabs v;
 	struct bn_lexicon lex;
-	struct bn_block block = {NULL, 0};
+	struct bn_block block = { NULL, 0 };
 	struct bn_error err;
 
 	(void)state;
 	vocabs_init(&v, BN_TOKENIZER_SPM);
 	for (uint32_t i = 0; v.vocab.n_tokens < TOKENS; i++) {
-		char text[8] = {0};
+		char text[8] = { 0 };
 
 		for (unsigned k = 0; k < 8; k++) { /* cheaper than printing millions of numbers */
 			text[k] = (char)('a' + (i >> (4 * k) & 15));

@@ -1,4 +1,5 @@
-/* The merge loop: order, cost and cancelling, against a slow loop that obviously does the right thing. */
+/* The merge loop: order, cost and cancelling, against a slow loop that obviously does the right
+ * thing. */
 #include "engine/merge.h"
 
 #include <setjmp.h>
@@ -62,7 +63,7 @@ static size_t slowly(const struct world *w, uint32_t *ids, size_t n)
 
 static void merge_joins_the_best_pair_leftmost_first(void **state)
 {
-	struct bn_merger m = {0};
+	struct bn_merger m = { 0 };
 
 	(void)state;
 	assert_int_equal(bn_merge_reserve(&m, 64, NULL), BN_OK);
@@ -76,7 +77,8 @@ static void merge_joins_the_best_pair_leftmost_first(void **state)
 
 		for (size_t a = 0; a < IDS; a++) {
 			for (size_t b = 0; b < IDS; b++) {
-				w.rank[a][b] = random_below(4) ? random_below(ranks) : BN_MERGE_NONE;
+				w.rank[a][b] =
+					random_below(4) ? random_below(ranks) : BN_MERGE_NONE;
 				w.joined[a][b] = random_below(IDS);
 			}
 		}
@@ -117,7 +119,7 @@ static bool always(const void *who, const struct bn_symbol *left, const struct b
 /* The bound behind "O(n log n)": questions asked and heap entries are linear in the text. */
 static void merge_asks_at_most_three_times_per_symbol(void **state)
 {
-	struct bn_merger m = {0};
+	struct bn_merger m = { 0 };
 	static const char varied = 0;
 
 	(void)state;
@@ -140,7 +142,7 @@ static void merge_asks_at_most_three_times_per_symbol(void **state)
 
 static void merge_stops_when_cancelled(void **state)
 {
-	struct bn_merger m = {0};
+	struct bn_merger m = { 0 };
 	atomic_bool cancel = true;
 	struct bn_error err;
 
@@ -157,7 +159,7 @@ static void merge_stops_when_cancelled(void **state)
 
 static void merge_of_nothing_is_nothing(void **state)
 {
-	struct bn_merger m = {0};
+	struct bn_merger m = { 0 };
 
 	(void)state;
 	assert_int_equal(bn_merge_run(&m, always, NULL, NULL), BN_OK);

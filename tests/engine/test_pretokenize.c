@@ -16,10 +16,12 @@
 #include <pcre2.h>
 
 /* \s as White_Space: PCRE2's own adds U+180E. */
-#define S "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-#define LLAMA(digits)                                                                              \
-	"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits                       \
-	"| ?[^" S "\\p{L}\\p{N}]+[\\r\\n]*|[" S "]*[\\r\\n]+|[" S "]+(?![^" S "])|[" S "]+"
+#define S                                                                                      \
+	"\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{" \
+	"202f}\\x{205f}\\x{3000}"
+#define LLAMA(digits)                                                                  \
+	"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^" S \
+	"\\p{L}\\p{N}]+[\\r\\n]*|[" S "]*[\\r\\n]+|[" S "]+(?![^" S "])|[" S "]+"
 
 static const char *const patterns[BN_SPLITTER_COUNT] = {
 	[BN_SPLIT_LLAMA3] = LLAMA("\\p{N}{1,3}"),
@@ -104,11 +106,12 @@ static bool same_in_both(uint32_t cp)
 static uint32_t random_character(void)
 {
 	static const uint32_t pool[] = {
-		'\'', '\'', 's',   'S',    't',    'r',    'e',    'E',    'v',    'l',    'L',
-		'm',  'd',  'D',   'x',    'A',    ' ',    ' ',    ' ',    '\n',   '\r',   '\t',
-		'\v', '\f', '.',   ',',    '!',    '_',    '$',    '0',    '7',    '9',    0x17F,
-		0x85, 0xA0, 0xBD,  0xC9,   0xE9,   0x300,  0x301,  0x200D, 0x2028, 0x3000, 0x4E2D,
-		0xB2, 0x661, 0x2164, 0x1F600, 0x1F1E9, 0x10FFFF, 0xFEFF, 0x1680, 0x0, 0x7F,
+		'\'',  '\'',   's',     'S',     't',      'r',    'e',    'E',    'v',
+		'l',   'L',    'm',     'd',     'D',      'x',    'A',    ' ',    ' ',
+		' ',   '\n',   '\r',    '\t',    '\v',     '\f',   '.',    ',',    '!',
+		'_',   '$',    '0',     '7',     '9',      0x17F,  0x85,   0xA0,   0xBD,
+		0xC9,  0xE9,   0x300,   0x301,   0x200D,   0x2028, 0x3000, 0x4E2D, 0xB2,
+		0x661, 0x2164, 0x1F600, 0x1F1E9, 0x10FFFF, 0xFEFF, 0x1680, 0x0,    0x7F,
 	};
 	uint32_t cp;
 
@@ -141,7 +144,7 @@ static void splitters_agree_with_pcre2_on_random_strings(void **state)
 static void splitters_agree_with_pcre2_on_every_character(void **state)
 {
 	static const char *const around[][2] = {
-		{"", ""}, {"a", "b"}, {" ", "1"}, {"'", "s"}, {" ", " x"}, {"\n", "."},
+		{ "", "" }, { "a", "b" }, { " ", "1" }, { "'", "s" }, { " ", " x" }, { "\n", "." },
 	};
 
 	(void)state;
@@ -183,13 +186,13 @@ static void check_pieces(enum bn_splitter splitter, const char *text, const char
 static void splitters_cut_well_known_texts(void **state)
 {
 	static const char text[] = "I'LL pay  $1234,\n\n  ok'\u017F \n";
-	static const char *const llama3[] = {"I",  "'LL", " pay", " ", " $", "123", "4", ",\n\n",
-					     " ", " ok", "'\u017F", " \n", NULL};
-	static const char *const qwen2[] = {"I", "'LL", " pay", " ",     " $",  "1",   "2",
-					    "3", "4",   ",\n\n", " ", " ok", "'\u017F", " \n",
-					    NULL};
-	static const char *const gpt2[] = {"I",   "'",    "LL", " pay",   " ",   " $",  "1234", ",",
-					   "\n\n ", " ok", "'",  "\u017F", " \n", NULL};
+	static const char *const llama3[] = { "I",     "'LL", " pay", " ",       " $",  "123", "4",
+					      ",\n\n", " ",   " ok",  "'\u017F", " \n", NULL };
+	static const char *const qwen2[] = { "I", "'LL", " pay",    " ",   " $",
+					     "1", "2",   "3",       "4",   ",\n\n",
+					     " ", " ok", "'\u017F", " \n", NULL };
+	static const char *const gpt2[] = { "I", "'",     "LL",  " pay", " ",      " $",  "1234",
+					    ",", "\n\n ", " ok", "'",    "\u017F", " \n", NULL };
 
 	(void)state;
 	check_pieces(BN_SPLIT_LLAMA3, text, llama3);
@@ -218,8 +221,8 @@ static void splitters_consume_broken_utf8_too(void **state)
 
 static void pretokenizers_are_found_by_their_gguf_names(void **state)
 {
-	static const char *const llama3[] = {"llama3",  "llama-bpe", "llama-v3",
-					     "falcon3", "falcon_e",  "falcon-h1"};
+	static const char *const llama3[] = { "llama3",  "llama-bpe", "llama-v3",
+					      "falcon3", "falcon_e",  "falcon-h1" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(llama3) / sizeof(llama3[0]); i++) {
@@ -249,7 +252,8 @@ static void splitter_gives_the_llama3_split_vectors(void **state)
 
 	(void)state;
 	assert_true(json_array_size(list) > 0);
-	json_array_foreach(list, i, row) {
+	json_array_foreach(list, i, row)
+	{
 		const json_t *pieces = json_object_get(row, "pieces");
 		const char *at = json_string_value(json_object_get(row, "text"));
 		size_t left = json_string_length(json_object_get(row, "text"));

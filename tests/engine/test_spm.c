@@ -21,7 +21,7 @@ struct built {
 
 static void build(struct built *b, const struct vocabs *v)
 {
-	*b = (struct built){0};
+	*b = (struct built){ 0 };
 	assert_int_equal(bn_lexicon_build(&b->lex, &b->block, &v->vocab, NULL), BN_OK);
 	bn_spm_build(&b->spm, &b->block, &v->vocab, &b->lex);
 	b->block.base = calloc(1, b->block.used);
@@ -117,8 +117,9 @@ static void spm_falls_back_to_unk_or_nothing(void **state)
 
 static void spm_orders_every_kind_of_score(void **state)
 {
-	static const float scores[] = {(float)INFINITY, 3.5f, 1e-40f, 0, -1e-40f, -0.5f, -1e30f,
-				       (float)-INFINITY, (float)NAN};
+	static const float scores[] = { (float)INFINITY, 3.5f,  1e-40f, 0,
+					-1e-40f,         -0.5f, -1e30f, (float)-INFINITY,
+					(float)NAN };
 	enum { N = sizeof(scores) / sizeof(scores[0]) };
 	struct vocabs v;
 	struct built b;
@@ -126,7 +127,7 @@ static void spm_orders_every_kind_of_score(void **state)
 	(void)state;
 	vocabs_init(&v, BN_TOKENIZER_SPM);
 	for (size_t i = 0; i < N; i++) {
-		char text[2] = {(char)('a' + i), 0};
+		char text[2] = { (char)('a' + i), 0 };
 
 		vocabs_add(&v, text, BN_TOKEN_NORMAL, scores[i]);
 	}

@@ -8,7 +8,10 @@
 
 #include <cmocka.h>
 
-#define STR(text) { text, sizeof(text) - 1 }
+#define STR(text)                      \
+	{                              \
+		text, sizeof(text) - 1 \
+	}
 
 /* Feeds text in pieces as a sequence does; returns the stop and what came out. */
 static int32_t feed(const struct bn_stops *s, const char *text, const size_t *cuts, size_t n_cuts,

@@ -20,7 +20,7 @@
 static struct bn_tokens encode_with(const struct bn_tokenizer *tok, const char *text, size_t n,
 				    struct bn_encode_options options)
 {
-	struct bn_tokens out = {0};
+	struct bn_tokens out = { 0 };
 	struct bn_error err;
 
 	if (bn_tokenizer_encode(tok, text, n, &options, &out, &err) != BN_OK) {
@@ -31,7 +31,7 @@ static struct bn_tokens encode_with(const struct bn_tokenizer *tok, const char *
 
 static struct bn_tokens encode(const struct bn_tokenizer *tok, const char *text)
 {
-	return encode_with(tok, text, strlen(text), (struct bn_encode_options){0});
+	return encode_with(tok, text, strlen(text), (struct bn_encode_options){ 0 });
 }
 
 static void print_ids(const char *what, const bn_token *ids, size_t n)
@@ -56,7 +56,7 @@ static void assert_ids(const char *text, struct bn_tokens got, const bn_token *w
 /* decode(encode(text)) == text, with ids checked to be in range and unguarded. */
 static void assert_round_trip(const struct bn_tokenizer *tok, const char *text, size_t n)
 {
-	struct bn_tokens t = encode_with(tok, text, n, (struct bn_encode_options){0});
+	struct bn_tokens t = encode_with(tok, text, n, (struct bn_encode_options){ 0 });
 	char *back = malloc(n + 1);
 	size_t needed;
 	struct bn_error err;
@@ -147,7 +147,8 @@ static void check_json_vectors(const struct bn_tokenizer *tok, const char *name,
 
 	assert_non_null(root);
 	assert_true(json_array_size(json_object_get(root, "vectors")) >= at_least);
-	json_array_foreach(json_object_get(root, "vectors"), i, vector) {
+	json_array_foreach(json_object_get(root, "vectors"), i, vector)
+	{
 		const json_t *string = json_object_get(vector, "text");
 		const json_t *ids = json_object_get(vector, "ids");
 		bn_token want[512];
@@ -218,7 +219,8 @@ static void tokenizer_decodes_the_llama2_vectors(void **state)
 
 	(void)state;
 	assert_int_equal(json_array_size(json_object_get(root, "decode_vectors")), 2);
-	json_array_foreach(json_object_get(root, "decode_vectors"), i, vector) {
+	json_array_foreach(json_object_get(root, "decode_vectors"), i, vector)
+	{
 		const char *want = json_string_value(json_object_get(vector, "text"));
 		const json_t *list = json_object_get(vector, "ids");
 		bn_token ids[16];
@@ -241,12 +243,12 @@ static void tokenizer_decodes_the_llama2_vectors(void **state)
 /* The prompt of transformers' own BitNet test, 128000 128000 1502 25 ... */
 static void tokenizer_gives_the_bitnet_prompt_of_transformers(void **state)
 {
-	static const bn_token want[] = {128000, 128000, 1502, 25,    2650, 527,
-					499,    30,     128009, 72803, 25, 220};
+	static const bn_token want[] = { 128000, 128000, 1502,   25,    2650, 527,
+					 499,    30,     128009, 72803, 25,   220 };
 	static const char text[] = "<|begin_of_text|>User: How are you?<|eot_id|>Assistant: ";
 	struct bn_tokens got = encode_with(
 		llama3, text, strlen(text),
-		(struct bn_encode_options){.add_special = true, .parse_special = true});
+		(struct bn_encode_options){ .add_special = true, .parse_special = true });
 
 	(void)state;
 	assert_ids(text, got, want, sizeof(want) / sizeof(want[0]));
@@ -266,15 +268,16 @@ static uint32_t random_below(uint32_t n)
 /* A character of a random kind: what tokenizers trip over is more frequent than in real text. */
 static uint32_t random_character(void)
 {
-	static const uint32_t special[] = {0x2581, 0x17F,  0xFFFD, 0x200D, 0xFE0F, 0x1F469, 0x1F4BB,
-					   0x300,  0xFEFF, 0xAD,   0x85,   0x3000, 0x10FFFF, 0x120};
+	static const uint32_t special[] = { 0x2581,  0x17F,   0xFFFD,   0x200D, 0xFE0F,
+					    0x1F469, 0x1F4BB, 0x300,    0xFEFF, 0xAD,
+					    0x85,    0x3000,  0x10FFFF, 0x120 };
 	uint32_t cp;
 
 	switch (random_below(10)) {
 	case 0:
-		return (uint32_t)"'sStTreRElLvVdDmM<|>_/"[random_below(22)];
+		return (uint32_t) "'sStTreRElLvVdDmM<|>_/"[random_below(22)];
 	case 1:
-		return (uint32_t)" \n\r\t\v"[random_below(5)];
+		return (uint32_t) " \n\r\t\v"[random_below(5)];
 	case 2:
 	case 3:
 		return ' ';
@@ -351,7 +354,7 @@ static void gives_file_back(const struct bn_tokenizer *tok, const char *name)
 
 static void tokenizer_gives_stress_files_and_naughty_strings_back(void **state)
 {
-	const struct bn_tokenizer *const toks[] = {llama3, spm, phi3};
+	const struct bn_tokenizer *const toks[] = { llama3, spm, phi3 };
 	size_t n;
 	char *text = vocabs_read("tokenizer-vectors/utf8/blns.json", &n);
 	json_t *strings = json_loadb(text, n, JSON_ALLOW_NUL, NULL);
@@ -361,7 +364,8 @@ static void tokenizer_gives_stress_files_and_naughty_strings_back(void **state)
 	(void)state;
 	assert_true(json_array_size(strings) > 400);
 	for (size_t t = 0; t < 3; t++) {
-		json_array_foreach(strings, i, string) {
+		json_array_foreach(strings, i, string)
+		{
 			assert_round_trip(toks[t], json_string_value(string),
 					  json_string_length(string));
 		}
@@ -392,7 +396,7 @@ static unsigned injects(const struct bn_tokenizer *tok)
 		struct bn_str s = bn_tokenizer_text(tok, id);
 		char text[3 * BN_TOKENIZER_TOKEN_BYTES];
 		struct bn_tokens t;
-		struct bn_encode_options parse = {.parse_special = true};
+		struct bn_encode_options parse = { .parse_special = true };
 		int n;
 
 		if (!bn_tokenizer_is_control(tok, id) || s.n == 0) {
@@ -438,8 +442,8 @@ static void real_tokenizers_never_make_control_tokens_of_text(void **state)
 /* A file that types everything NORMAL and has merges that spell control tokens. */
 static void tokenizer_guards_tokens_typed_normal(void **state)
 {
-	static const char *const merges[] = {"< |", "i m", "im _", "e n", "en d", "im_ end",
-					     "| >", "<| im_end", "<|im_end |>"};
+	static const char *const merges[] = { "< |",     "i m", "im _",      "e n",        "en d",
+					      "im_ end", "| >", "<| im_end", "<|im_end |>" };
 	struct vocabs v;
 	struct bn_tokenizer *tok;
 	struct bn_tokens t;
@@ -508,7 +512,8 @@ static void tokenizer_takes_the_longest_control_token(void **state)
 	vocabs_add(&v, "<a><a>bcd", BN_TOKEN_CONTROL, 0);
 	want[1] = 'c'; /* byte symbols have the ids of their bytes */
 	tok = vocabs_make(&v);
-	t = encode_with(tok, "<a><a>bc<a>", 11, (struct bn_encode_options){.parse_special = true});
+	t = encode_with(tok, "<a><a>bc<a>", 11,
+			(struct bn_encode_options){ .parse_special = true });
 	assert_ids("<a><a>bc<a>", t, want, 3);
 	bn_tokens_finish(&t);
 	bn_tokenizer_free(tok);
@@ -534,7 +539,8 @@ static void tokenizer_matches_literal_tokens_in_all_text(void **state)
 	bn_tokenizer_free(tok);
 	vocabs_finish(&v);
 
-	/* In SentencePiece the dummy space stands in front of one, too, or decoding would eat it. */
+	/* In SentencePiece the dummy space stands in front of one, too, or decoding would eat it.
+	 */
 	vocabs_tiny_spm(&v);
 	literal = vocabs_add(&v, "\u2581\u2581\u2581", BN_TOKEN_USER_DEFINED, 0);
 	tok = vocabs_make(&v);
@@ -569,7 +575,7 @@ static void tokenizer_strips_a_glued_begin_of_text(void **state)
 
 static void tokenizer_knows_what_ends_a_generation(void **state)
 {
-	static const char *const yes[] = {"<|end_of_text|>", "<|eot_id|>", "<|eom_id|>"};
+	static const char *const yes[] = { "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>" };
 
 	(void)state;
 	for (size_t i = 0; i < 3; i++) {
@@ -597,12 +603,12 @@ static void tokenizer_adds_bos_and_eos_only_when_asked(void **state)
 	vocabs_tiny_bpe(&v);
 	v.vocab.add_eos = true;
 	tok = vocabs_make(&v);
-	t = encode_with(tok, "", 0, (struct bn_encode_options){.add_special = true});
+	t = encode_with(tok, "", 0, (struct bn_encode_options){ .add_special = true });
 	assert_int_equal(t.n, 2);
 	assert_int_equal(t.ids[0], bn_tokenizer_bos(tok));
 	assert_int_equal(t.ids[1], bn_tokenizer_eos(tok));
 	bn_tokens_finish(&t);
-	t = encode_with(tok, NULL, 0, (struct bn_encode_options){0});
+	t = encode_with(tok, NULL, 0, (struct bn_encode_options){ 0 });
 	assert_int_equal(t.n, 0);
 	bn_tokens_finish(&t);
 	bn_tokenizer_free(tok);
@@ -611,8 +617,8 @@ static void tokenizer_adds_bos_and_eos_only_when_asked(void **state)
 
 static void tokenizer_refuses_text_that_is_too_long(void **state)
 {
-	struct bn_encode_options options = {.max_bytes = 10};
-	struct bn_tokens t = {0};
+	struct bn_encode_options options = { .max_bytes = 10 };
+	struct bn_tokens t = { 0 };
 	struct bn_error err;
 
 	(void)state;
@@ -631,13 +637,12 @@ static void tokenizer_refuses_text_that_is_too_long(void **state)
 static void tokenizer_stops_when_cancelled(void **state)
 {
 	atomic_bool cancel = true;
-	struct bn_encode_options options = {.cancel = &cancel, .add_special = true};
-	struct bn_tokens t = {0};
+	struct bn_encode_options options = { .cancel = &cancel, .add_special = true };
+	struct bn_tokens t = { 0 };
 	struct bn_error err;
 
 	(void)state;
-	assert_int_equal(bn_tokenizer_encode(tiny, "text", 4, &options, &t, &err),
-			 BN_E_CANCELLED);
+	assert_int_equal(bn_tokenizer_encode(tiny, "text", 4, &options, &t, &err), BN_E_CANCELLED);
 	assert_int_equal(t.n, 0);
 	atomic_store(&cancel, false);
 	assert_int_equal(bn_tokenizer_encode(tiny, "text", 4, &options, &t, &err), BN_OK);
@@ -647,8 +652,8 @@ static void tokenizer_stops_when_cancelled(void **state)
 
 static void tokenizer_replaces_broken_utf8(void **state)
 {
-	struct bn_tokens got = encode_with(tiny, "a\xFF\xE2\x82z", 5,
-					   (struct bn_encode_options){0});
+	struct bn_tokens got =
+		encode_with(tiny, "a\xFF\xE2\x82z", 5, (struct bn_encode_options){ 0 });
 	struct bn_tokens want = encode(tiny, "a\uFFFD\uFFFDz");
 
 	(void)state;
@@ -704,7 +709,7 @@ static void detok_replaces_what_never_becomes_a_character(void **state)
 static void detok_strips_the_dummy_space_at_the_start_only(void **state)
 {
 	struct bn_tokens t = encode_with(tiny_spm, "once once", 9,
-					 (struct bn_encode_options){.add_special = true});
+					 (struct bn_encode_options){ .add_special = true });
 	char out[64];
 	size_t n;
 
@@ -713,13 +718,13 @@ static void detok_strips_the_dummy_space_at_the_start_only(void **state)
 			 BN_OK);
 	assert_int_equal(n, 9);
 	assert_memory_equal(out, "once once", 9);
-	assert_int_equal(bn_tokenizer_decode(tiny_spm, t.ids, t.n, BN_DETOK_CONTINUES, out, sizeof(out),
-					     &n, NULL),
+	assert_int_equal(bn_tokenizer_decode(tiny_spm, t.ids, t.n, BN_DETOK_CONTINUES, out,
+					     sizeof(out), &n, NULL),
 			 BN_OK);
 	assert_int_equal(n, 10);
 	assert_memory_equal(out, " once once", 10);
-	assert_int_equal(bn_tokenizer_decode(tiny_spm, t.ids, t.n, BN_DETOK_SPECIAL, out, sizeof(out),
-					     &n, NULL),
+	assert_int_equal(bn_tokenizer_decode(tiny_spm, t.ids, t.n, BN_DETOK_SPECIAL, out,
+					     sizeof(out), &n, NULL),
 			 BN_OK);
 	assert_int_equal(n, 12);
 	assert_memory_equal(out, "<s>once once", 12);
@@ -864,7 +869,7 @@ static void tokenizer_uses_unk_where_bytes_are_missing(void **state)
 	struct vocabs v;
 	struct bn_tokenizer *tok;
 	struct bn_tokens t;
-	static const bn_token want[] = {1, 0, 1};
+	static const bn_token want[] = { 1, 0, 1 };
 
 	(void)state;
 	vocabs_init(&v, BN_TOKENIZER_SPM);
@@ -884,7 +889,7 @@ static void tokenizer_merges_leftmost_first_when_scores_are_flat(void **state)
 	struct vocabs v;
 	struct bn_tokenizer *tok;
 	struct bn_tokens t;
-	static const bn_token want[] = {2, 2, 0}; /* aa aa a, not a aa aa */
+	static const bn_token want[] = { 2, 2, 0 }; /* aa aa a, not a aa aa */
 
 	(void)state;
 	vocabs_init(&v, BN_TOKENIZER_SPM);
@@ -918,7 +923,9 @@ static void tokenizer_survives_hostile_vocabularies(void **state)
 		for (unsigned i = 0; i < n; i++) {
 			char text[64];
 			size_t bytes = random_below(8);
-			float scores[] = {0, -1, 1, (float)NAN, (float)INFINITY, (float)-INFINITY};
+			float scores[] = {
+				0, -1, 1, (float)NAN, (float)INFINITY, (float)-INFINITY
+			};
 
 			if (random_below(2)) {
 				bytes = random_text(text, (unsigned)bytes);
@@ -957,11 +964,11 @@ static void tokenizer_survives_hostile_vocabularies(void **state)
 			size_t needed;
 			struct bn_tokens t = encode_with(
 				tok, text, bytes,
-				(struct bn_encode_options){.add_special = random_below(2),
-							   .parse_special = random_below(2)});
+				(struct bn_encode_options){ .add_special = random_below(2),
+							    .parse_special = random_below(2) });
 
-			assert_int_equal(bn_tokenizer_decode(tok, t.ids, t.n, 0, back,
-							     sizeof(back), &needed, NULL),
+			assert_int_equal(bn_tokenizer_decode(tok, t.ids, t.n, 0, back, sizeof(back),
+							     &needed, NULL),
 					 BN_OK);
 			bn_tokens_finish(&t);
 		}
@@ -974,8 +981,8 @@ static void tokenizer_survives_hostile_vocabularies(void **state)
 
 /* Texts that made other tokenizers quadratic or overflow their stack. */
 static const char *const hostile[] = {
-	"A",  " ",      "\n", "us", "镇", "👩‍💻", "e\u0301\u0300", "7", "'", " \n", "\u2581", "🦙 a",
-	"\t", "<|eot_id", "a ",
+	"A",   " ",      "\n",     "us", "镇",       "👩‍💻", "e\u0301\u0300", "7", "'",
+	" \n", "\u2581", "🦙 a", "\t", "<|eot_id", "a ",
 };
 
 enum { HOSTILE = sizeof(hostile) / sizeof(hostile[0]), HOSTILE_BYTES = 256 * 1024 };
@@ -1053,9 +1060,9 @@ static void tokenizer_needs_little_stack(void **state)
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 	stack *= 8; /* sanitizers put red zones around every local */
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#	if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 	stack *= 8;
-#endif
+#	endif
 #endif
 	assert_int_equal(pthread_attr_init(&attr), 0);
 	assert_int_equal(pthread_attr_setstacksize(&attr, stack), 0);

@@ -95,7 +95,7 @@ static struct bn_tokenizer *must_load(const struct file *f)
 
 static size_t count(const struct bn_tokenizer *tok, const char *text)
 {
-	struct bn_tokens t = {0};
+	struct bn_tokens t = { 0 };
 	size_t n;
 
 	assert_int_equal(bn_tokenizer_encode(tok, text, strlen(text), NULL, &t, NULL), BN_OK);
@@ -111,9 +111,13 @@ static void tokenizer_reads_byte_level_vocabularies(void **state)
 
 	(void)state;
 	vocabs_tiny_bpe(&v);
-	tok = must_load(&(struct file){.model = "gpt2", .pre = "llama-bpe", .v = &v, .types = true,
-				       .merges = true, .ids = true,
-				       .bos = (int32_t)v.vocab.bos});
+	tok = must_load(&(struct file){ .model = "gpt2",
+					.pre = "llama-bpe",
+					.v = &v,
+					.types = true,
+					.merges = true,
+					.ids = true,
+					.bos = (int32_t)v.vocab.bos });
 	assert_int_equal(bn_tokenizer_kind(tok), BN_TOKENIZER_BPE);
 	assert_int_equal(bn_tokenizer_warnings(tok), 0);
 	assert_int_equal(bn_tokenizer_bos(tok), v.vocab.bos);
@@ -123,9 +127,14 @@ static void tokenizer_reads_byte_level_vocabularies(void **state)
 	bn_tokenizer_free(tok);
 
 	/* The file's word counts more than the family's habit. */
-	tok = must_load(&(struct file){.model = "gpt2", .pre = "llama-bpe", .v = &v, .types = true,
-				       .merges = true, .ids = true, .bos = (int32_t)v.vocab.bos,
-				       .add_bos = 1});
+	tok = must_load(&(struct file){ .model = "gpt2",
+					.pre = "llama-bpe",
+					.v = &v,
+					.types = true,
+					.merges = true,
+					.ids = true,
+					.bos = (int32_t)v.vocab.bos,
+					.add_bos = 1 });
 	assert_false(bn_tokenizer_adds_bos(tok));
 	bn_tokenizer_free(tok);
 	vocabs_finish(&v);
@@ -138,7 +147,7 @@ static void tokenizer_reads_sentencepiece_vocabularies(void **state)
 
 	(void)state;
 	vocabs_tiny_spm(&v);
-	tok = must_load(&(struct file){.model = "llama", .v = &v, .types = true, .scores = true});
+	tok = must_load(&(struct file){ .model = "llama", .v = &v, .types = true, .scores = true });
 	assert_int_equal(bn_tokenizer_kind(tok), BN_TOKENIZER_SPM);
 	/* No ids in the file: where SentencePiece's trainer always has them. */
 	assert_int_equal(bn_tokenizer_bos(tok), 1);
@@ -149,7 +158,7 @@ static void tokenizer_reads_sentencepiece_vocabularies(void **state)
 	bn_tokenizer_free(tok);
 
 	/* Without scores and types it still works, with a warning. */
-	tok = must_load(&(struct file){.model = "llama", .v = &v});
+	tok = must_load(&(struct file){ .model = "llama", .v = &v });
 	assert_int_equal(bn_tokenizer_warnings(tok), BN_TOKENIZER_FLAT_SCORES);
 	assert_int_equal(count(tok, "the"), 1);
 	bn_tokenizer_free(tok);
@@ -168,8 +177,13 @@ static void tokenizer_adds_no_bos_for_falcon(void **state)
 	vocabs_add_gpt2_bytes(&v);
 	end = vocabs_add(&v, "<|endoftext|>", BN_TOKEN_CONTROL, 0);
 	v.vocab.eos = end;
-	tok = must_load(&(struct file){.model = "gpt2", .pre = "falcon3", .v = &v, .types = true,
-				       .merges = true, .ids = true, .bos = (int32_t)end});
+	tok = must_load(&(struct file){ .model = "gpt2",
+					.pre = "falcon3",
+					.v = &v,
+					.types = true,
+					.merges = true,
+					.ids = true,
+					.bos = (int32_t)end });
 	assert_false(bn_tokenizer_adds_bos(tok));
 	assert_true(bn_tokenizer_is_eog(tok, end));
 	bn_tokenizer_free(tok);
@@ -178,21 +192,30 @@ static void tokenizer_adds_no_bos_for_falcon(void **state)
 
 static void tokenizer_uses_gpt2_splitting_and_warns_for_an_unknown_pre(void **state)
 {
-	static const char *const known[] = {"llama3", "llama-v3", "falcon_e", "falcon-h1", "qwen2",
-					    "gpt-2", "default"};
+	static const char *const known[] = { "llama3", "llama-v3", "falcon_e", "falcon-h1",
+					     "qwen2",  "gpt-2",    "default" };
 	struct vocabs v;
 	struct bn_tokenizer *tok;
 
 	(void)state;
 	vocabs_tiny_bpe(&v);
-	tok = must_load(&(struct file){.model = "gpt2", .pre = "martian", .v = &v, .types = true,
-				       .merges = true, .ids = true, .bos = -1});
+	tok = must_load(&(struct file){ .model = "gpt2",
+					.pre = "martian",
+					.v = &v,
+					.types = true,
+					.merges = true,
+					.ids = true,
+					.bos = -1 });
 	assert_int_equal(bn_tokenizer_warnings(tok), BN_TOKENIZER_UNKNOWN_PRE);
 	assert_int_equal(bn_tokenizer_bos(tok), BN_TOKEN_NONE); /* -1 means none */
 	bn_tokenizer_free(tok);
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-		tok = must_load(&(struct file){.model = "gpt2", .pre = known[i], .v = &v,
-					       .types = true, .merges = true, .ids = true});
+		tok = must_load(&(struct file){ .model = "gpt2",
+						.pre = known[i],
+						.v = &v,
+						.types = true,
+						.merges = true,
+						.ids = true });
 		assert_int_equal(bn_tokenizer_warnings(tok), 0);
 		bn_tokenizer_free(tok);
 	}
@@ -229,9 +252,13 @@ static void tokenizer_takes_128256_tokens_without_pre_for_llama3(void **state)
 	eot = 128009;
 	v.vocab.eos = 128001;
 	for (int pre = 0; pre < 2; pre++) {
-		tok = must_load(&(struct file){.model = "gpt2", .pre = pre == 0 ? NULL : "default",
-					       .v = &v, .merges = true, .ids = true,
-					       .bos = 128000, .rows = 128256});
+		tok = must_load(&(struct file){ .model = "gpt2",
+						.pre = pre == 0 ? NULL : "default",
+						.v = &v,
+						.merges = true,
+						.ids = true,
+						.bos = 128000,
+						.rows = 128256 });
 		assert_int_equal(bn_tokenizer_warnings(tok) & BN_TOKENIZER_UNKNOWN_PRE, 0);
 		assert_int_equal(count(tok, "1234"), 2); /* digits in threes */
 		assert_true(bn_tokenizer_is_eog(tok, eot));
@@ -252,31 +279,30 @@ static void tokenizer_refuses_what_it_cannot_read(void **state)
 	(void)state;
 	vocabs_tiny_bpe(&v);
 
-	f = (struct file){.model = "bert", .v = &v, .merges = true};
+	f = (struct file){ .model = "bert", .v = &v, .merges = true };
 	assert_int_equal(load(&f, &tok, &err), BN_E_NOT_SUPPORTED);
 	assert_non_null(strstr(err.text, "bert"));
 
-	f = (struct file){.v = &v, .merges = true};
+	f = (struct file){ .v = &v, .merges = true };
 	assert_int_equal(load(&f, &tok, &err), BN_E_FORMAT);
 	assert_non_null(strstr(err.text, "tokenizer.ggml.model"));
 
-	f = (struct file){.model = "gpt2", .v = &v};
+	f = (struct file){ .model = "gpt2", .v = &v };
 	assert_int_equal(load(&f, &tok, &err), BN_E_FORMAT);
 	assert_non_null(strstr(err.text, "tokenizer.ggml.merges"));
 
-	f = (struct file){.model = "gpt2", .v = &v, .merges = true, .types = true, .n_types = 3};
+	f = (struct file){ .model = "gpt2", .v = &v, .merges = true, .types = true, .n_types = 3 };
 	assert_int_equal(load(&f, &tok, &err), BN_E_FORMAT);
 	assert_non_null(strstr(err.text, "token_type"));
 
-	f = (struct file){.model = "gpt2", .v = &v, .merges = true,
-			  .rows = v.vocab.n_tokens - 1};
+	f = (struct file){ .model = "gpt2", .v = &v, .merges = true, .rows = v.vocab.n_tokens - 1 };
 	assert_int_equal(load(&f, &tok, &err), BN_E_FORMAT);
 	assert_non_null(strstr(err.text, "rows"));
 	assert_null(tok);
 	vocabs_finish(&v);
 
 	vocabs_init(&v, BN_TOKENIZER_BPE);
-	f = (struct file){.model = "gpt2", .v = &v, .merges = true};
+	f = (struct file){ .model = "gpt2", .v = &v, .merges = true };
 	assert_int_equal(load(&f, &tok, &err), BN_E_FORMAT);
 	assert_null(tok);
 	vocabs_finish(&v);

@@ -37,15 +37,15 @@ static void utf8_decodes_every_scalar_value_it_encodes(void **state)
 static const struct {
 	const char *broken, *clean;
 } cases[] = {
-	{"\xC0\xAF\xE0\x80\xBF\xF0\x81\x82\x41", "RRRRRRRRA"},
-	{"\xED\xA0\x80\xED\xBF\xBF\xED\xAF\x41", "RRRRRRRRA"},
-	{"\xF4\x91\x92\x93\xFF\x41\x80\xBF\x42", "RRRRRARRB"},
-	{"\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41", "RRRRA"},
-	{"\x80", "R"},
-	{"\xF5\x80\x80\x80", "RRRR"},
-	{"a\xC3", "aR"},
-	{"\xF0\x9F\x92", "R"},
-	{"\xC3\xC3\xA9", "R\xC3\xA9"},
+	{ "\xC0\xAF\xE0\x80\xBF\xF0\x81\x82\x41", "RRRRRRRRA" },
+	{ "\xED\xA0\x80\xED\xBF\xBF\xED\xAF\x41", "RRRRRRRRA" },
+	{ "\xF4\x91\x92\x93\xFF\x41\x80\xBF\x42", "RRRRRARRB" },
+	{ "\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41", "RRRRA" },
+	{ "\x80", "R" },
+	{ "\xF5\x80\x80\x80", "RRRR" },
+	{ "a\xC3", "aR" },
+	{ "\xF0\x9F\x92", "R" },
+	{ "\xC3\xC3\xA9", "R\xC3\xA9" },
 };
 
 static size_t expand(const char *clean, char *out)
@@ -79,7 +79,7 @@ static void utf8_replaces_maximal_parts(void **state)
 
 static size_t push_in_parts(const char *s, size_t n, size_t part, char *out)
 {
-	struct bn_utf8_hold hold = {0};
+	struct bn_utf8_hold hold = { 0 };
 	size_t written = 0;
 
 	for (size_t i = 0; i < n; i += part) {
@@ -105,8 +105,9 @@ static void utf8_streams_give_what_whole_texts_give(void **state)
 		size_t n;
 
 		for (size_t i = 0; i < sizeof(text); i++) {
-			static const char bytes[] = "aZ\x80\xBF\x9F\x92\xC3\xA9\xE2\x82\xAC\xF0\xED\xA0"
-						    "\xF4\xFF";
+			static const char bytes[] =
+				"aZ\x80\xBF\x9F\x92\xC3\xA9\xE2\x82\xAC\xF0\xED\xA0"
+				"\xF4\xFF";
 
 			random = random * 1664525 + 1013904223;
 			text[i] = bytes[(random >> 16) % (sizeof(bytes) - 1)];
@@ -121,7 +122,7 @@ static void utf8_streams_give_what_whole_texts_give(void **state)
 
 static void utf8_holds_back_only_what_may_become_a_character(void **state)
 {
-	struct bn_utf8_hold hold = {0};
+	struct bn_utf8_hold hold = { 0 };
 	char out[32];
 
 	(void)state;

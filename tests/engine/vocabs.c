@@ -74,7 +74,7 @@ static char *own(struct vocabs *v, char *block)
 
 void vocabs_init(struct vocabs *v, enum bn_tokenizer_kind kind)
 {
-	*v = (struct vocabs){0};
+	*v = (struct vocabs){ 0 };
 	v->vocab.kind = kind;
 	v->vocab.splitter = BN_SPLIT_LLAMA3;
 	v->vocab.add_space_prefix = true;
@@ -103,15 +103,15 @@ static bn_token add_view(struct vocabs *v, struct bn_str spelling, enum bn_token
 	return id;
 }
 
-bn_token vocabs_add_bytes(struct vocabs *v, const char *spelling, size_t n,
-			  enum bn_token_type type, float score)
+bn_token vocabs_add_bytes(struct vocabs *v, const char *spelling, size_t n, enum bn_token_type type,
+			  float score)
 {
 	char *copy = own(v, must(malloc(n + 1)));
 
 	if (n > 0) {
 		memcpy(copy, spelling, n);
 	}
-	return add_view(v, (struct bn_str){copy, n}, type, score);
+	return add_view(v, (struct bn_str){ copy, n }, type, score);
 }
 
 bn_token vocabs_add(struct vocabs *v, const char *spelling, enum bn_token_type type, float score)
@@ -133,7 +133,7 @@ static void add_merge_view(struct vocabs *v, struct bn_str merge)
 
 void vocabs_add_merge(struct vocabs *v, const char *merge)
 {
-	add_merge_view(v, (struct bn_str){own(v, must(strdup(merge))), strlen(merge)});
+	add_merge_view(v, (struct bn_str){ own(v, must(strdup(merge))), strlen(merge) });
 }
 
 void vocabs_add_gpt2_bytes(struct vocabs *v)
@@ -181,7 +181,7 @@ void vocabs_finish(struct vocabs *v)
 	free(v->types);
 	free(v->scores);
 	free(v->merges);
-	*v = (struct vocabs){0};
+	*v = (struct vocabs){ 0 };
 }
 
 static void add_llama3_tokens(struct vocabs *v)
@@ -193,7 +193,8 @@ static void add_llama3_tokens(struct vocabs *v)
 	const char *key;
 	json_t *id;
 
-	json_object_foreach(map, key, id) {
+	json_object_foreach(map, key, id)
+	{
 		spelling[json_integer_value(id)] = key;
 	}
 	for (size_t i = 0; i < 128000; i++) {
@@ -238,7 +239,7 @@ void vocabs_llama3(struct vocabs *v)
 	for (char *line = text; line < text + n;) {
 		char *end = must(strchr(line, '\n'));
 
-		add_merge_view(v, (struct bn_str){line, (size_t)(end - line)});
+		add_merge_view(v, (struct bn_str){ line, (size_t)(end - line) });
 		line = end + 1;
 	}
 	v->vocab.ignore_merges = true;
@@ -270,10 +271,9 @@ struct bn_tokenizer *vocabs_gguf(const char *name)
 void vocabs_tiny_bpe(struct vocabs *v)
 {
 	static const char *const merges[] = {
-		"t h",  "th e",     "Ġ a",   "i n",   "h e",      "Ġ the",   "e r",
-		"in g", "Ġ Ġ",      "A A",   "AA AA", "AAAA AAAA", "1 2",    "12 3",
-		"U s",  "Us er",    "a s",   "s i",   "si s",     "as sis", "assis t",
-		"a n",  "assist an", "Ċ Ċ",  "Ã ©",   "H i",      "Ġ Hi",
+		"t h",  "th e",   "Ġ a",       "i n", "h e",       "Ġ the", "e r",   "in g", "Ġ Ġ",
+		"A A",  "AA AA",  "AAAA AAAA", "1 2", "12 3",      "U s",   "Us er", "a s",  "s i",
+		"si s", "as sis", "assis t",   "a n", "assist an", "Ċ Ċ",   "Ã ©",   "H i",  "Ġ Hi",
 	};
 	static const char *const controls[] = {
 		"<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
@@ -308,8 +308,10 @@ void vocabs_tiny_bpe(struct vocabs *v)
 void vocabs_tiny_spm(struct vocabs *v)
 {
 	static const char *const words[] = {
-		"\u2581t", "he", "\u2581the", "in", "er", "\u2581a", "\u2581\u2581",
-		"\u2581\u2581\u2581\u2581", "re", "\u2581he", "on", "ce", "once", "\u2581once",
+		"\u2581t", "he",         "\u2581the",    "in",
+		"er",      "\u2581a",    "\u2581\u2581", "\u2581\u2581\u2581\u2581",
+		"re",      "\u2581he",   "on",           "ce",
+		"once",    "\u2581once",
 	};
 
 	vocabs_init(v, BN_TOKENIZER_SPM);

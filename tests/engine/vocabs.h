@@ -6,11 +6,11 @@
 #ifndef BN_TESTS_ENGINE_VOCABS_H
 #define BN_TESTS_ENGINE_VOCABS_H
 
-#include <stddef.h>
-#include <stdint.h>
-
 #include "engine/lexicon.h"
 #include "engine/tokenizer.h"
+
+#include <stddef.h>
+#include <stdint.h>
 
 /* A vocabulary with the memory it borrows. Undo with vocabs_finish. */
 struct vocabs {
@@ -34,8 +34,8 @@ void vocabs_init(struct vocabs *v, enum bn_tokenizer_kind kind);
 
 /* Appends a token (spelling copied); returns its id. */
 bn_token vocabs_add(struct vocabs *v, const char *spelling, enum bn_token_type type, float score);
-bn_token vocabs_add_bytes(struct vocabs *v, const char *spelling, size_t n,
-			  enum bn_token_type type, float score);
+bn_token vocabs_add_bytes(struct vocabs *v, const char *spelling, size_t n, enum bn_token_type type,
+			  float score);
 void vocabs_add_merge(struct vocabs *v, const char *merge);
 
 /* Appends the 256 byte symbols: GPT-2 alphabet, or <0x00>..<0xFF>. */
