@@ -156,9 +156,8 @@ static void set_defaults(void *base, const char *scope_path, struct bn_yaml *tre
 	const struct bn_setting *table = bn_config_table(&rows);
 
 	for (size_t i = 0; i < rows; i++) {
-		bool in_list = strstr(table[i].path + n, "[]") != NULL;
-
-		if (strncmp(table[i].path, scope_path, n) == 0 && !in_list) {
+		if (strncmp(table[i].path, scope_path, n) == 0 &&
+		    strstr(table[i].path + n, "[]") == NULL) {
 			bn_setting_default(&table[i], base, tree);
 		}
 	}
@@ -250,11 +249,12 @@ static void check_must(struct walk *w, const struct scope *scope)
 
 	for (size_t i = 0; i < rows; i++) {
 		const struct bn_yaml_node *node = scope->map->first;
-		const char *leaf = table[i].path + strlen(scope->path);
+		const char *leaf;
 
 		if (!table[i].must || !is_direct(&table[i], scope->path)) {
 			continue;
 		}
+		leaf = table[i].path + strlen(scope->path);
 		while (node != NULL && (strcmp(node->key, leaf) != 0 || bn_yaml_is_null(node))) {
 			node = node->next;
 		}

@@ -63,13 +63,14 @@ static void print_scope(FILE *out, const char *scope, const void *base, const ch
 	char section[32] = "";
 
 	for (size_t i = 0; i < rows; i++) {
-		const char *leaf = table[i].path + n;
-		const char *dot;
+		const char *leaf, *dot;
 
-		if (strncmp(table[i].path, scope, n) != 0 || strstr(leaf, "[]") != NULL ||
+		if (strncmp(table[i].path, scope, n) != 0 ||
+		    strstr(table[i].path + n, "[]") != NULL ||
 		    !bn_setting_is_set(&table[i], base)) {
 			continue;
 		}
+		leaf = table[i].path + n;
 		dot = strchr(leaf, '.');
 		if (dot != NULL && (strncmp(section, leaf, (size_t)(dot - leaf)) != 0 ||
 				    section[dot - leaf] != '\0')) {

@@ -11,29 +11,19 @@
 
 #include "daemon/hangup.h"
 #include "daemon/log.h"
+#include "daemon/outbox.h"
 #include "proto/assert.h"
 #include "proto/frame.h"
 
 #include <inttypes.h>
-#include <linux/sockios.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 enum {
 	MESSAGES_AT_ONCE = 64, /* of one connection in one go: others wait meanwhile */
-	KEEP_BYTES = 16384,    /* an empty output buffer larger than this is given back */
-	FIRST_BYTES = 1024,
 	LINGER_MS = 1000,
 	SWEEP_MOST_MS = 200,
 	GROUP_HANDLES = 4, /* flush, again, sweep, hangup */
-};
-
-struct buffer {
-	unsigned char *bytes;
-	size_t used;
-	size_t room;
 };
 
 struct bn_connection {
@@ -41,23 +31,17 @@ struct bn_connection {
 	struct bn_connection *before, *after; /* ring of all */
 	struct bn_connection *next_dirty;
 	uv_pipe_t pipe;
-	uv_write_t write;
 	struct bn_hangup_watch watch;
 	struct bn_frame frame;
 	struct bn_peer peer;
 	uint64_t id;
 	void *data;
 	uint32_t in_flight;
-	struct buffer filling; /* what the next write will take */
-	struct buffer leaving; /* what the write in progress has */
-	uint64_t sent;         /* bytes of finished writes */
+	struct bn_outbox out;
 	uint64_t partial_since_ms; /* 0: no message has begun */
-	uint64_t stall_since_ms;   /* 0: nothing waits */
-	int64_t stall_taken;       /* taken() when that window began */
 	uint64_t linger_until_ms;
 	enum bn_close reason;
 	bool is_dirty;
-	bool is_writing;
 	bool is_reading;
 	bool is_paused;
 	bool is_ended;    /* the peer sends nothing more */
@@ -126,52 +110,9 @@ static BN_ON_LOOP void mark_dirty(struct bn_connection *c)
 	c->group->dirty_end = &c->next_dirty;
 }
 
-/* Bytes the kernel has not taken. */
-static size_t queued(const struct bn_connection *c)
+static BN_ON_LOOP size_t queued(const struct bn_connection *c)
 {
-	return c->filling.used + uv_stream_get_write_queue_size((const uv_stream_t *)&c->pipe);
-}
-
-/* Bytes the kernel has taken since the beginning. */
-static uint64_t sent(const struct bn_connection *c)
-{
-	return c->sent + c->leaving.used -
-	       uv_stream_get_write_queue_size((const uv_stream_t *)&c->pipe);
-}
-
-static bool append(struct buffer *b, const void *bytes, size_t n)
-{
-	size_t need;
-
-	if (__builtin_add_overflow(b->used, n, &need)) {
-		return false;
-	}
-	if (need > b->room) {
-		size_t room = b->room > 0 ? b->room : FIRST_BYTES;
-		unsigned char *grown;
-
-		while (room < need) {
-			room = room > SIZE_MAX / 2 ? need : room * 2;
-		}
-		grown = realloc(b->bytes, room);
-		if (grown == NULL) {
-			return false;
-		}
-		b->bytes = grown;
-		b->room = room;
-	}
-	memcpy(b->bytes + b->used, bytes, n);
-	b->used = need;
-	return true;
-}
-
-static void empty(struct buffer *b)
-{
-	b->used = 0;
-	if (b->room > KEEP_BYTES) {
-		free(b->bytes);
-		*b = (struct buffer){ 0 };
-	}
+	return bn_outbox_queued(&c->out);
 }
 
 void bn_connection_close(struct bn_connection *c, enum bn_close reason)
@@ -195,7 +136,7 @@ static BN_ON_LOOP void queue(struct bn_connection *c, const void *bytes, size_t 
 	 */
 	if (c->is_paused && queued(c) > c->group->limits.output_hard) {
 		bn_connection_close(c, BN_CLOSE_STALLED);
-	} else if (!append(&c->filling, bytes, n)) {
+	} else if (!bn_outbox_put(&c->out, bytes, n)) {
 		bn_connection_close(c, BN_CLOSE_MEMORY);
 	} else {
 		mark_dirty(c);
@@ -238,7 +179,7 @@ static BN_ON_LOOP void deliver(struct bn_connection *c, const struct bn_frame_me
 	g->hooks.on_message(c, &message, g->hooks.who);
 }
 
-static bool may_take(const struct bn_connection *c)
+static BN_ON_LOOP bool may_take(const struct bn_connection *c)
 {
 	return !c->is_closing && !c->is_paused && c->in_flight < c->group->limits.in_flight &&
 	       queued(c) < c->group->limits.output_soft;
@@ -304,50 +245,6 @@ static BN_ON_LOOP void time_partial(struct bn_connection *c)
 	}
 }
 
-/*
- * Grows as the peer reads. The kernel asks for more only after the peer has emptied most of its
- * buffer, some 200 KiB, so what we have sent says little about a slow reader; what lies unread
- * there (SIOCOUTQ) says more. That is counted in whole pieces of at most about 36 KiB, so readers
- * slower than such a piece in a window may be taken for stalled.
- */
-static BN_ON_LOOP int64_t taken(const struct bn_connection *c)
-{
-	int unread = 0;
-
-	if (c->watch.fd < 0 || ioctl(c->watch.fd, SIOCOUTQ, &unread) != 0) {
-		unread = 0;
-	}
-	return (int64_t)sent(c) - unread;
-}
-
-static BN_ON_LOOP void time_stall(struct bn_connection *c)
-{
-	if (queued(c) == 0) {
-		c->stall_since_ms = 0;
-	} else if (c->stall_since_ms == 0) {
-		c->stall_since_ms = now_ms(c->group);
-		c->stall_taken = taken(c);
-		need_sweep(c->group);
-	}
-}
-
-static BN_ON_LOOP bool is_stalled(struct bn_connection *c, uint64_t now)
-{
-	const struct bn_connection_limits *limits = &c->group->limits;
-	int64_t wanted;
-
-	if (c->stall_since_ms == 0 || now - c->stall_since_ms < limits->stall_timeout_ms) {
-		return false;
-	}
-	wanted = (int64_t)(limits->stall_rate * limits->stall_timeout_ms / 1000);
-	if (taken(c) - c->stall_taken < (wanted > 0 ? wanted : 1)) {
-		return true;
-	}
-	c->stall_since_ms = now; /* slow, but it reads: the next window */
-	c->stall_taken = taken(c);
-	return false;
-}
-
 static BN_ON_LOOP void cut_partial(struct bn_connection *c)
 {
 	struct bn_error err;
@@ -371,14 +268,15 @@ static void on_sweep(uv_timer_t *timer)
 				c->is_hopeless = true;
 				mark_dirty(c);
 			}
-		} else if (is_stalled(c, now)) {
+		} else if (bn_outbox_is_stalled(&c->out, now, g->limits.stall_timeout_ms,
+						g->limits.stall_rate)) {
 			bn_connection_close(c, BN_CLOSE_STALLED);
 		} else if (c->partial_since_ms != 0 &&
 			   now - c->partial_since_ms >= g->limits.message_timeout_ms) {
 			cut_partial(c);
 		}
-		ticking = ticking || c->is_closing || c->stall_since_ms != 0 ||
-			  c->partial_since_ms != 0;
+		ticking = ticking || c->is_closing || c->partial_since_ms != 0 ||
+			  bn_outbox_watch(&c->out, now);
 	}
 	if (!ticking) {
 		uv_timer_stop(timer);
@@ -433,41 +331,21 @@ static void on_gone(void *who)
 	mark_dirty(c);
 }
 
-static void on_written(uv_write_t *write, int status)
+static void on_written(void *who, bool failed)
 {
-	struct bn_connection *c = write->data;
+	struct bn_connection *c = who;
 
 	bn_enter_loop();
-	c->is_writing = false;
-	c->sent += c->leaving.used;
-	empty(&c->leaving);
-	if (status < 0) {
+	if (failed) {
 		c->is_hopeless = true;
 		bn_connection_close(c, BN_CLOSE_GONE);
 	}
 	mark_dirty(c);
 }
 
-/* Hands everything queued to one write, unless one is still under way. */
 static BN_ON_LOOP void flush(struct bn_connection *c)
 {
-	struct buffer swap = c->leaving;
-	uv_buf_t buf;
-	int rc;
-
-	if (c->is_writing || c->filling.used == 0) {
-		return;
-	}
-	c->leaving = c->filling;
-	c->filling = swap;
-	c->is_writing = true;
-	c->write.data = c;
-	/* A queue is never longer than output_hard and a message, far below 4 GiB. */
-	buf = uv_buf_init((char *)c->leaving.bytes, (unsigned)c->leaving.used);
-	rc = uv_write(&c->write, (uv_stream_t *)&c->pipe, &buf, 1, on_written);
-	if (rc != 0) {
-		c->is_writing = false;
-		empty(&c->leaving);
+	if (!bn_outbox_flush(&c->out)) {
 		c->is_hopeless = true;
 		bn_connection_close(c, BN_CLOSE_GONE);
 	}
@@ -517,8 +395,7 @@ static void on_pipe_closed(uv_handle_t *handle)
 	c->before->after = c->after;
 	c->after->before = c->before;
 	bn_frame_finish(&c->frame);
-	free(c->filling.bytes);
-	free(c->leaving.bytes);
+	bn_outbox_finish(&c->out);
 	free(c);
 	g->n--;
 	bn_metrics_set(g->metrics, BN_METRIC_CONNECTIONS, NULL, g->n);
@@ -582,7 +459,9 @@ static BN_ON_LOOP void service(struct bn_connection *c)
 		flush(c);
 		update_pause(c);
 		update_reading(c);
-		time_stall(c);
+		if (bn_outbox_watch(&c->out, now_ms(c->group))) {
+			need_sweep(c->group);
+		}
 		if (c->is_ended && !c->has_untaken) {
 			if (bn_frame_pending(&c->frame) > 0) {
 				struct bn_error err;
@@ -779,6 +658,7 @@ enum bn_status bn_connection_open(struct bn_connection **out, struct bn_connecti
 	}
 	uv_pipe_init(g->loop, &c->pipe, 0);
 	rc = uv_pipe_open(&c->pipe, fd);
+	bn_outbox_init(&c->out, (uv_stream_t *)&c->pipe, fd, on_written, c);
 	c->group = g;
 	c->pipe.data = c;
 	c->after = &g->ring;

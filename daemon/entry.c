@@ -176,6 +176,20 @@ void bn_entry_free(struct bn_entry *e)
 	free(e);
 }
 
+static void swap_fixed(struct bn_config_model *a, struct bn_config_model *b)
+{
+	struct bn_config_model old = *a;
+
+	a->name = b->name;
+	a->path = b->path;
+	a->template = b->template;
+	a->kernels = b->kernels;
+	b->name = old.name;
+	b->path = old.path;
+	b->template = old.template;
+	b->kernels = old.kernels;
+}
+
 enum bn_status bn_entry_adjust(struct bn_entry *e, const struct bn_config_model *config,
 			       struct bn_error *err)
 {
@@ -192,6 +206,9 @@ enum bn_status bn_entry_adjust(struct bn_entry *e, const struct bn_config_model 
 	if (config->keep_alive_ms != e->config.keep_alive_ms) {
 		e->keep_alive_ms = config->keep_alive_ms;
 	}
+	/* A helper may be reading by what says where and how: those are the same, and stay. */
+	bn_assert(bn_entry_is_same(e, config));
+	swap_fixed(&fresh, &e->config);
 	free_config(&e->config);
 	e->config = fresh;
 	return BN_OK;

@@ -92,6 +92,9 @@ static int exit_code(enum bn_status status)
 
 /* --- configuration -------------------------------------------------------------------------- */
 
+/* The configuration of a machine without one. */
+static const char bundled[] = "models:\n- name: storyteller\n  path: \"" BN_BUNDLED_MODEL "\"\n";
+
 /* Reads the configuration; complaints go to stderr (as they are) or into the log. */
 static enum bn_status read_config(const struct bn_options *o, bool to_log, struct bn_config **out,
 				  struct bn_error *err)
@@ -103,8 +106,10 @@ static enum bn_status read_config(const struct bn_options *o, bool to_log, struc
 		return bn_fail(err, BN_E_MEMORY, "no memory to read the configuration");
 	}
 	if (!o->config_given && access(o->config, F_OK) != 0) {
-		/* Nothing was promised: the defaults serve, without models. */
-		status = bn_config_parse(out, o->config, "", 0, report, err);
+		/* Nobody has configured anything: the defaults serve, with the bundled model. */
+		const char *text = access(BN_BUNDLED_MODEL, R_OK) == 0 ? bundled : "";
+
+		status = bn_config_parse(out, o->config, text, strlen(text), report, err);
 	} else {
 		status = bn_config_load(out, o->config, report, err);
 	}

@@ -16,6 +16,7 @@
  */
 #include "engine/forward.h"
 
+#include "engine/workspace.h"
 #include "proto/assert.h"
 
 #include <math.h>
@@ -23,164 +24,55 @@
 #include <string.h>
 #include <time.h>
 
-enum {
-	LINE_FLOATS = 16, /* rows of floats start on a cache line */
-	ACTS_STRIDE = 64, /* kernel.h: rows of activations        */
-	HEAD_STEP = 16,   /* rows of the head dealt at a time: one line of logits */
-	INPUTS_MAX = 3,   /* matrices that share an input: q, k, v */
-};
+enum { HEAD_STEP = 16 }; /* rows of the head dealt at a time: one cache line of logits */
 
 struct bn_forward {
 	const struct bn_model *model;
 	struct bn_forward_config config;
-	struct bn_arena arena;
-
-	/* [max_rows, ...], floats, each row padded to a cache line */
-	float *x; /* dim: the residual stream                           */
-	float *q; /* heads * head_dim                                   */
-	float *k; /* kv_heads * head_dim, before it enters the cache    */
-	float *v;
-	float *ctx;  /* heads * head_dim: what attention found             */
-	float *gate; /* ffn                                                */
-	float *up;
-	float *cos; /* rot / 2: the angles of each row's position         */
-	float *sin;
-	int8_t *xq;                   /* the widest input, quantized                     */
-	float *xscale;                /* [max_rows] */
-	int32_t *xsum;                /* [max_rows] */
-	uint8_t *prep[INPUTS_MAX];    /* what kernels make of it, if they do  */
-	float *last;                  /* [max_outputs, dim]                              */
-	float *logits;                /* [max_outputs, vocab]                            */
-	struct bn_candidate *scratch; /* [lanes, vocab]                    */
-	uint32_t *output_of;          /* [max_rows] which output a row is  */
-	uint32_t *row_of;             /* [max_outputs] which row it is     */
+	struct bn_workspace w;
 
 	/* of the current step */
 	struct bn_batch *batch;
 	struct bn_team *team;
-	uint32_t n; /* rows                                        */
+	uint32_t n; /* rows */
 	uint32_t n_outputs;
-	uint64_t work; /* positions * heads that attention reads      */
+	uint64_t work; /* positions * heads that attention reads */
 	uint64_t start_ns;
 };
 
-/* ---- the workspace ------------------------------------------------------------------------- */
+/* ---- making one ---------------------------------------------------------------------------- */
 
-static size_t padded(size_t n, size_t to)
+static void check(const struct bn_forward_config *c)
 {
-	return (n + to - 1) / to * to;
-}
-
-static size_t widest(const struct bn_model_info *info)
-{
-	const size_t heads = (size_t)info->heads * info->head_dim;
-	const size_t a = heads > info->dim ? heads : info->dim;
-
-	return a > info->ffn ? a : info->ffn;
-}
-
-/* Bytes for the prepared input of one matrix: the most any kernel of this model asks for. */
-static size_t prep_bytes(const struct bn_model_info *info, uint32_t n)
-{
-	size_t most = 0;
-
-	for (unsigned p = 0; p < BN_PROJ_COUNT; p++) {
-		const struct bn_kernel *k = info->kernels[p];
-
-		if (k->prep_bytes != NULL) {
-			const size_t bytes = k->prep_bytes((uint32_t)widest(info), n);
-
-			most = bytes > most ? bytes : most;
-		}
-	}
-	return most;
-}
-
-/*
- * Takes every buffer from the arena, or with fw NULL only adds up what they need: one list for
- * both, so that what is reserved is what is taken.
- */
-static bool carve(struct bn_forward *fw, const struct bn_model_info *info,
-		  const struct bn_forward_config *c, size_t *total, struct bn_error *err)
-{
-	const size_t rows = c->max_rows, outputs = c->max_outputs, line = LINE_FLOATS;
-	const size_t f = sizeof(float);
-	const size_t dim = padded(info->dim, line) * f, ffn = padded(info->ffn, line) * f;
-	const size_t heads = padded((size_t)info->heads * info->head_dim, line) * f;
-	const size_t kv = padded((size_t)info->kv_heads * info->head_dim, line) * f;
-	const size_t angles = padded(info->head_dim / 2, line) * f;
-	const size_t prep = prep_bytes(info, c->max_rows);
-	struct bn_forward none;
-	struct bn_forward *w = fw != NULL ? fw : &none;
-	const struct {
-		void *pointer;
-		size_t bytes;
-	} parts[] = {
-		{ &w->x, rows * dim },
-		{ &w->q, rows * heads },
-		{ &w->k, rows * kv },
-		{ &w->v, rows * kv },
-		{ &w->ctx, rows * heads },
-		{ &w->gate, rows * ffn },
-		{ &w->up, rows * ffn },
-		{ &w->cos, rows * angles },
-		{ &w->sin, rows * angles },
-		{ &w->xq, rows * padded(widest(info), ACTS_STRIDE) },
-		{ &w->xscale, rows * f },
-		{ &w->xsum, rows * sizeof(int32_t) },
-		{ &w->prep[0], prep },
-		{ &w->prep[1], prep },
-		{ &w->prep[2], prep },
-		{ &w->last, outputs * dim },
-		{ &w->logits, outputs * padded(info->vocab, line) * f },
-		{ &w->scratch, (size_t)c->lanes * info->vocab * sizeof(struct bn_candidate) },
-		{ &w->output_of, rows * sizeof(uint32_t) },
-		{ &w->row_of, outputs * sizeof(uint32_t) },
-	};
-
-	*total = 0;
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-		*total += padded(parts[i].bytes, BN_ARENA_ALIGN);
-		if (fw != NULL) {
-			void *p = bn_arena_alloc(&fw->arena, 1, parts[i].bytes, err);
-
-			if (p == NULL) {
-				return false;
-			}
-			memcpy(parts[i].pointer, &p, sizeof(p));
-		}
-	}
-	return true;
+	bn_assert(c->max_rows >= 1 && c->max_rows <= BN_FORWARD_MAX_ROWS);
+	bn_assert(c->max_outputs >= 1 && c->max_outputs <= c->max_rows);
+	bn_assert(c->lanes >= 1 && c->lanes <= BN_TEAM_MAX_LANES);
 }
 
 uint64_t bn_forward_bytes(const struct bn_model_info *info, const struct bn_forward_config *config)
 {
-	size_t total;
-
-	bn_assert(config->max_rows >= 1 && config->max_rows <= BN_FORWARD_MAX_ROWS);
-	bn_assert(config->max_outputs >= 1 && config->max_outputs <= config->max_rows);
-	bn_assert(config->lanes >= 1 && config->lanes <= BN_TEAM_MAX_LANES);
-	(void)carve(NULL, info, config, &total, NULL);
-	return bn_arena_need(total, 0) + sizeof(struct bn_forward);
+	check(config);
+	return sizeof(struct bn_forward) +
+	       bn_workspace_bytes(info, config->max_rows, config->max_outputs, config->lanes);
 }
 
 enum bn_status bn_forward_new(struct bn_forward **out, const struct bn_model *model,
 			      const struct bn_forward_config *config, struct bn_error *err)
 {
-	const size_t limit =
-		(size_t)bn_forward_bytes(&model->info, config) - sizeof(struct bn_forward);
 	struct bn_forward *fw = calloc(1, sizeof(*fw));
-	size_t total;
+	enum bn_status status;
 
+	check(config);
 	if (fw == NULL) {
 		return bn_fail(err, BN_E_MEMORY, "no memory for a workspace");
 	}
 	fw->model = model;
 	fw->config = *config;
-	bn_arena_init(&fw->arena, limit, limit);
-	if (!carve(fw, &model->info, config, &total, err)) {
-		bn_forward_free(fw);
-		return BN_E_MEMORY;
+	status = bn_workspace_init(&fw->w, &model->info, config->max_rows, config->max_outputs,
+				   config->lanes, err);
+	if (status != BN_OK) {
+		free(fw);
+		return status;
 	}
 	*out = fw;
 	return BN_OK;
@@ -189,17 +81,12 @@ enum bn_status bn_forward_new(struct bn_forward **out, const struct bn_model *mo
 void bn_forward_free(struct bn_forward *fw)
 {
 	if (fw != NULL) {
-		bn_arena_finish(&fw->arena);
+		bn_workspace_finish(&fw->w);
 		free(fw);
 	}
 }
 
 /* ---- pieces of a step: every one runs on every lane ----------------------------------------- */
-
-static size_t line_stride(uint32_t n)
-{
-	return padded(n, LINE_FLOATS);
-}
 
 static void sync(struct bn_forward *f, uint32_t lane) BN_ON_LANE
 {
@@ -213,15 +100,20 @@ static void my_rows(const struct bn_forward *f, uint32_t lane, uint32_t *from,
 	bn_team_slice(f->team, lane, f->n, 1, from, to);
 }
 
+static uint32_t acts_stride(uint32_t cols)
+{
+	return (cols + BN_WORKSPACE_ACTS - 1) / BN_WORKSPACE_ACTS * BN_WORKSPACE_ACTS;
+}
+
 static struct bn_acts acts_of(const struct bn_forward *f, uint32_t cols)
 {
 	return (struct bn_acts){
-		.q = f->xq,
-		.scale = f->xscale,
-		.sum = f->xsum,
+		.q = f->w.xq,
+		.scale = f->w.scale,
+		.sum = f->w.sum,
 		.n = f->n,
 		.cols = cols,
-		.stride = (uint32_t)padded(cols, ACTS_STRIDE),
+		.stride = acts_stride(cols),
 	};
 }
 
@@ -230,17 +122,17 @@ static void embed(struct bn_forward *f, uint32_t lane) BN_ON_LANE
 {
 	const struct bn_hyper *h = &f->model->hyper;
 	const struct bn_table *table = &f->model->weights.embed;
-	const size_t angles = line_stride(h->head_dim / 2);
+	const size_t angles = bn_workspace_stride(h->head_dim / 2);
 	uint32_t from, to;
 
 	my_rows(f, lane, &from, &to);
 	for (uint32_t r = from; r < to; r++) {
 		const struct bn_row *row = &f->batch->rows[r];
 
-		table->dense->decode(f->x + r * line_stride(h->dim),
+		table->dense->decode(f->w.x + r * bn_workspace_stride(h->dim),
 				     (const uint8_t *)table->rows + row->token * table->row_bytes,
 				     h->dim);
-		bn_rope_angles(f->cos + r * angles, f->sin + r * angles, row->position, h->rot,
+		bn_rope_angles(f->w.cos + r * angles, f->w.sin + r * angles, row->position, h->rot,
 			       h->rope_base);
 	}
 }
@@ -250,17 +142,17 @@ static void norm_quant(struct bn_forward *f, uint32_t lane, const float *in, con
 		       uint32_t cols) BN_ON_LANE
 {
 	const struct bn_vec *vec = f->model->vec;
-	const uint32_t stride = (uint32_t)padded(cols, ACTS_STRIDE);
+	const uint32_t stride = acts_stride(cols);
 	uint32_t from, to;
 
 	my_rows(f, lane, &from, &to);
 	for (uint32_t r = from; r < to; r++) {
-		const float *x = in + r * line_stride(cols);
-		int8_t *q = f->xq + (size_t)r * stride;
+		const float *x = in + r * bn_workspace_stride(cols);
+		int8_t *q = f->w.xq + (size_t)r * stride;
 
-		f->xsum[r] = gain == NULL ? vec->quantize(q, &f->xscale[r], x, cols, stride)
-					  : vec->norm_quantize(q, &f->xscale[r], x, gain, cols,
-							       stride, f->model->hyper.eps);
+		f->w.sum[r] = gain == NULL ? vec->quantize(q, &f->w.scale[r], x, cols, stride)
+					   : vec->norm_quantize(q, &f->w.scale[r], x, gain, cols,
+								stride, f->model->hyper.eps);
 	}
 }
 
@@ -269,7 +161,7 @@ static void norm_quant(struct bn_forward *f, uint32_t lane, const float *in, con
  * kernel share it too. prepared[i] is NULL where the kernel reads xq itself.
  */
 static void prepare(struct bn_forward *f, uint32_t lane, const struct bn_matrix *const *w,
-		    uint32_t n, const void *prepared[INPUTS_MAX]) BN_ON_LANE
+		    uint32_t n, const void *prepared[BN_WORKSPACE_INPUTS]) BN_ON_LANE
 {
 	const struct bn_acts acts = acts_of(f, w[0]->cols);
 	bool any = false;
@@ -286,9 +178,9 @@ static void prepare(struct bn_forward *f, uint32_t lane, const struct bn_matrix 
 		while (w[same]->kernel != w[i]->kernel) {
 			same++;
 		}
-		prepared[i] = f->prep[same];
+		prepared[i] = f->w.prep[same];
 		if (same == i) {
-			w[i]->kernel->prep(f->prep[i], &acts, from, to);
+			w[i]->kernel->prep(f->w.prep[i], &acts, from, to);
 			any = true;
 		}
 	}
@@ -308,7 +200,7 @@ static void mul(struct bn_forward *f, uint32_t lane, const struct bn_matrix *w,
 		.acts = &acts,
 		.prep = prepared,
 		.out = out,
-		.out_stride = line_stride(w->rows),
+		.out_stride = bn_workspace_stride(w->rows),
 		.rows = w->rows,
 		.cols = w->cols,
 		.scale = w->scale,
@@ -326,8 +218,8 @@ static void mul_qkv(struct bn_forward *f, uint32_t lane, const struct bn_layer *
 {
 	const struct bn_matrix *const in[] = { &w->proj[BN_PROJ_Q], &w->proj[BN_PROJ_K],
 					       &w->proj[BN_PROJ_V] };
-	float *const out[] = { f->q, f->k, f->v };
-	const void *prepared[INPUTS_MAX];
+	float *const out[] = { f->w.q, f->w.k, f->w.v };
+	const void *prepared[BN_WORKSPACE_INPUTS];
 	uint32_t from, to;
 
 	prepare(f, lane, in, 3, prepared);
@@ -341,18 +233,18 @@ static void mul_qkv(struct bn_forward *f, uint32_t lane, const struct bn_layer *
 static void mul_gate(struct bn_forward *f, uint32_t lane, const struct bn_layer *w) BN_ON_LANE
 {
 	const struct bn_matrix *const in[] = { &w->proj[BN_PROJ_GATE], &w->proj[BN_PROJ_UP] };
-	const size_t stride = line_stride(in[0]->rows);
-	const void *prepared[INPUTS_MAX];
+	const size_t stride = bn_workspace_stride(in[0]->rows);
+	const void *prepared[BN_WORKSPACE_INPUTS];
 	uint32_t from, to;
 
 	bn_assert(in[0]->kernel->row_step == in[1]->kernel->row_step);
 	prepare(f, lane, in, 2, prepared);
-	mul(f, lane, in[0], prepared[0], f->gate, false, &from, &to);
-	mul(f, lane, in[1], prepared[1], f->up, false, &from, &to);
+	mul(f, lane, in[0], prepared[0], f->w.gate, false, &from, &to);
+	mul(f, lane, in[1], prepared[1], f->w.up, false, &from, &to);
 	for (uint32_t r = 0; r < f->n && from < to; r++) {
-		float *gate = f->gate + r * stride + from;
+		float *gate = f->w.gate + r * stride + from;
 
-		f->model->vec->gate(gate, gate, f->up + r * stride + from, to - from,
+		f->model->vec->gate(gate, gate, f->w.up + r * stride + from, to - from,
 				    f->model->hyper.activation);
 	}
 }
@@ -360,23 +252,24 @@ static void mul_gate(struct bn_forward *f, uint32_t lane, const struct bn_layer 
 /* x = x + W xq */
 static void mul_add(struct bn_forward *f, uint32_t lane, const struct bn_matrix *w) BN_ON_LANE
 {
-	const void *prepared[INPUTS_MAX];
+	const void *prepared[BN_WORKSPACE_INPUTS];
 	uint32_t from, to;
 
 	prepare(f, lane, &w, 1, prepared);
-	mul(f, lane, w, prepared[0], f->x, true, &from, &to);
+	mul(f, lane, w, prepared[0], f->w.x, true, &from, &to);
 }
 
 /* Query heads [h0, h1) of row r turn and take the factor of the scores. */
 static void turn_q(struct bn_forward *f, uint32_t r, uint32_t h0, uint32_t h1)
 {
 	const struct bn_hyper *h = &f->model->hyper;
-	const size_t angles = r * line_stride(h->head_dim / 2);
+	const size_t angles = r * bn_workspace_stride(h->head_dim / 2);
 	const float scale = 1.0f / sqrtf((float)h->head_dim);
 	const size_t n = (size_t)(h1 - h0) * h->head_dim;
-	float *q = f->q + r * line_stride(h->heads * h->head_dim) + (size_t)h0 * h->head_dim;
+	float *q =
+		f->w.q + r * bn_workspace_stride(h->heads * h->head_dim) + (size_t)h0 * h->head_dim;
 
-	f->model->vec->rope(q, f->cos + angles, f->sin + angles, h1 - h0, h->head_dim, h->rot,
+	f->model->vec->rope(q, f->w.cos + angles, f->w.sin + angles, h1 - h0, h->head_dim, h->rot,
 			    h->rope);
 	for (size_t i = 0; i < n; i++) {
 		q[i] *= scale;
@@ -389,17 +282,17 @@ static void store_kv(struct bn_forward *f, uint32_t layer, uint32_t r, uint32_t 
 	const struct bn_hyper *h = &f->model->hyper;
 	const struct bn_row *row = &f->batch->rows[r];
 	const struct bn_kv *kv = &row->seq->kv;
-	const size_t angles = r * line_stride(h->head_dim / 2);
-	const size_t at = r * line_stride(h->kv_heads * h->head_dim);
+	const size_t angles = r * bn_workspace_stride(h->head_dim / 2);
+	const size_t at = r * bn_workspace_stride(h->kv_heads * h->head_dim);
 
 	for (uint32_t i = h0; i < h1; i++) {
-		float *k = f->k + at + (size_t)i * h->head_dim;
+		float *k = f->w.k + at + (size_t)i * h->head_dim;
 
-		f->model->vec->rope(k, f->cos + angles, f->sin + angles, 1, h->head_dim, h->rot,
+		f->model->vec->rope(k, f->w.cos + angles, f->w.sin + angles, 1, h->head_dim, h->rot,
 				    h->rope);
 		f->model->vec->to_half(bn_kv_k(kv, layer, i, row->position), k, h->head_dim);
 		f->model->vec->to_half(bn_kv_v(kv, layer, i, row->position),
-				       f->v + at + (size_t)i * h->head_dim, h->head_dim);
+				       f->w.v + at + (size_t)i * h->head_dim, h->head_dim);
 	}
 }
 
@@ -436,7 +329,8 @@ static void attend_heads(struct bn_forward *f, uint32_t layer, uint32_t r, uint3
 	const struct bn_hyper *h = &f->model->hyper;
 	const struct bn_row *row = &f->batch->rows[r];
 	const uint32_t kv_head = h0 / (h->heads / h->kv_heads);
-	const size_t at = r * line_stride(h->heads * h->head_dim) + (size_t)h0 * h->head_dim;
+	const size_t at =
+		r * bn_workspace_stride(h->heads * h->head_dim) + (size_t)h0 * h->head_dim;
 	const uint32_t positions = row->position + 1;
 	struct bn_attend_state state[BN_GROUP_MAX];
 	float acc[BN_GROUP_MAX * BN_HEAD_DIM_MAX];
@@ -449,12 +343,12 @@ static void attend_heads(struct bn_forward *f, uint32_t layer, uint32_t r, uint3
 		const uint32_t left = positions - p;
 
 		f->model->vec->attend(
-			state, acc, f->q + at, bn_kv_k(&row->seq->kv, layer, kv_head, p),
+			state, acc, f->w.q + at, bn_kv_k(&row->seq->kv, layer, kv_head, p),
 			bn_kv_v(&row->seq->kv, layer, kv_head, p),
 			left < BN_ATTEND_BLOCK ? left : BN_ATTEND_BLOCK, count, h->head_dim);
 	}
 	for (uint32_t i = 0; i < count; i++) {
-		f->model->vec->attend_finish(f->ctx + at + (size_t)i * h->head_dim,
+		f->model->vec->attend_finish(f->w.ctx + at + (size_t)i * h->head_dim,
 					     acc + (size_t)i * h->head_dim, &state[i], h->head_dim);
 	}
 }
@@ -504,12 +398,12 @@ static void attend(struct bn_forward *f, uint32_t lane, uint32_t layer) BN_ON_LA
 static void norm_outputs(struct bn_forward *f, uint32_t lane) BN_ON_LANE
 {
 	const struct bn_hyper *h = &f->model->hyper;
-	const size_t stride = line_stride(h->dim);
+	const size_t stride = bn_workspace_stride(h->dim);
 	uint32_t from, to;
 
 	bn_team_slice(f->team, lane, f->n_outputs, 1, &from, &to);
 	for (uint32_t i = from; i < to; i++) {
-		f->model->vec->rmsnorm(f->last + i * stride, f->x + f->row_of[i] * stride,
+		f->model->vec->rmsnorm(f->w.last + i * stride, f->w.x + f->w.row_of[i] * stride,
 				       f->model->weights.out_norm, h->dim, h->eps);
 	}
 }
@@ -522,8 +416,9 @@ static void mul_head(struct bn_forward *f, uint32_t lane) BN_ON_LANE
 
 	bn_team_slice(f->team, lane, f->model->vocab, HEAD_STEP, &from, &to);
 	if (from < to) {
-		head->dense->mul(f->logits, line_stride(f->model->vocab), head->rows, head->cols,
-				 f->last, line_stride(f->model->hyper.dim), f->n_outputs, from, to);
+		head->dense->mul(f->w.logits, bn_workspace_stride(f->model->vocab), head->rows,
+				 head->cols, f->w.last, bn_workspace_stride(f->model->hyper.dim),
+				 f->n_outputs, from, to);
 	}
 }
 
@@ -556,7 +451,7 @@ static void harvest(struct bn_forward *f, uint32_t lane) BN_ON_LANE
 		bn_sequence_fed(seq, r - first, f->start_ns, now);
 		if (f->batch->rows[r - 1].output == BN_ROW_SAMPLE) {
 			bn_sequence_accept(seq, bn_forward_logits(f, r - 1),
-					   f->scratch + (size_t)lane * f->model->vocab, now);
+					   f->w.scratch + (size_t)lane * f->model->vocab, now);
 		}
 	}
 }
@@ -573,7 +468,7 @@ static void run_lane(void *arg, uint32_t lane) BN_ON_LANE
 	for (uint32_t l = 0; l < h->layers; l++) {
 		const struct bn_layer *w = &m->weights.layers[l];
 
-		norm_quant(f, lane, f->x, w->attn_norm, h->dim);
+		norm_quant(f, lane, f->w.x, w->attn_norm, h->dim);
 		sync(f, lane);
 		mul_qkv(f, lane, w);
 		sync(f, lane);
@@ -581,15 +476,15 @@ static void run_lane(void *arg, uint32_t lane) BN_ON_LANE
 		sync(f, lane);
 		attend(f, lane, l);
 		sync(f, lane);
-		norm_quant(f, lane, f->ctx, w->attn_sub_norm, h->heads * h->head_dim);
+		norm_quant(f, lane, f->w.ctx, w->attn_sub_norm, h->heads * h->head_dim);
 		sync(f, lane);
 		mul_add(f, lane, &w->proj[BN_PROJ_O]);
 		sync(f, lane);
-		norm_quant(f, lane, f->x, w->ffn_norm, h->dim);
+		norm_quant(f, lane, f->w.x, w->ffn_norm, h->dim);
 		sync(f, lane);
 		mul_gate(f, lane, w);
 		sync(f, lane);
-		norm_quant(f, lane, f->gate, w->ffn_sub_norm, h->ffn);
+		norm_quant(f, lane, f->w.gate, w->ffn_sub_norm, h->ffn);
 		sync(f, lane);
 		mul_add(f, lane, &w->proj[BN_PROJ_DOWN]);
 		sync(f, lane);
@@ -622,8 +517,8 @@ uint64_t bn_forward_step(struct bn_forward *fw, struct bn_batch *batch, struct b
 
 		fw->work += ((uint64_t)row->position + 1) * m->hyper.heads;
 		if (row->output != BN_ROW_NONE) {
-			fw->output_of[r] = fw->n_outputs;
-			fw->row_of[fw->n_outputs++] = r;
+			fw->w.output_of[r] = fw->n_outputs;
+			fw->w.row_of[fw->n_outputs++] = r;
 		}
 	}
 	bn_team_run(team, run_lane, fw);
@@ -633,5 +528,5 @@ uint64_t bn_forward_step(struct bn_forward *fw, struct bn_batch *batch, struct b
 const float *bn_forward_logits(const struct bn_forward *fw, uint32_t row)
 {
 	bn_assert(row < fw->n && fw->batch->rows[row].output != BN_ROW_NONE);
-	return fw->logits + fw->output_of[row] * line_stride(fw->model->vocab);
+	return fw->w.logits + fw->w.output_of[row] * bn_workspace_stride(fw->model->vocab);
 }

@@ -96,7 +96,7 @@ static void describe_kernel(struct bn_model_plan *plan, const struct bn_model_op
 
 	bn_cpu_describe(options->cpu, features, sizeof(features));
 	for (unsigned p = 0; p < BN_PROJ_COUNT; p++) {
-		info->kernels[p] = bn_binding_kernel(plan->binding, (enum bn_projection)p);
+		info->kernels[p] = plan->binding->kernel[p];
 	}
 	info->kernel = info->kernels[BN_PROJ_GATE]->name;
 	info->vec = bn_vec_choose(options->cpu)->name;
@@ -130,12 +130,12 @@ static void describe(struct bn_model_plan *plan, const struct bn_model_options *
 	info->activation = bn_family_activation_name(h->activation);
 	info->tokenizer = bn_tokenizer_kind(plan->tok) == BN_TOKENIZER_BPE ? "bpe" : "spm";
 	info->chat_template = bn_chat_name(plan->chat);
-	info->embed_type = bn_binding_embed_type(b);
-	info->head_type = bn_binding_head_type(b);
-	info->tied = bn_binding_is_tied(b);
-	info->sub_norms = bn_binding_has_sub_norms(b);
-	info->parameters = bn_binding_parameters(b, false);
-	info->ternary_parameters = bn_binding_parameters(b, true);
+	info->embed_type = b->embed_type;
+	info->head_type = b->head_type;
+	info->tied = b->tied;
+	info->sub_norms = b->sub_norms;
+	info->parameters = b->parameters;
+	info->ternary_parameters = b->trits;
 	info->layers = h->layers;
 	info->dim = h->dim;
 	info->ffn = h->ffn;
@@ -150,8 +150,8 @@ static void describe(struct bn_model_plan *plan, const struct bn_model_options *
 	}
 	info->file_bytes = plan->file.size;
 	info->weights_bytes =
-		bn_binding_bytes(b) + bn_tokenizer_bytes(plan->tok) + sizeof(struct bn_model);
-	info->load_bytes = bn_gguf_bytes(plan->gguf) + bn_binding_transient_bytes(b);
+		bn_weights_bytes(b) + bn_tokenizer_bytes(plan->tok) + sizeof(struct bn_model);
+	info->load_bytes = bn_gguf_bytes(plan->gguf) + bn_weights_transient_bytes(b);
 	info->kv_position_bytes = bn_kv_position_bytes(&kv);
 	describe_kernel(plan, options);
 }

@@ -1,19 +1,11 @@
 /*
- * Three choices that a reader may wonder about.
- *
- * A heap instead of a sort. The sorted filters look at the most probable few hundred of 128 k
- * candidates; a heap is built in O(vocab) and gives them in order, log(vocab) each. With top_k a
- * bounded heap holds k candidates and the rest is compared with its root once.
- *
- * exp and log of our own. The seed promise must not depend on a libm; both are within 2 ulp, made
- * of operations that IEEE 754 rounds the same everywhere.
- *
- * Token counts in a hash table. The penalties look back over up to the whole context, and counting
- * it anew for each token would make long generations quadratic. A ring of the last tokens says
- * which one leaves the window.
+ * The penalties look back over up to the whole context, and counting it anew for each token would
+ * make long generations quadratic: so the counts are kept, in a hash table, and a ring of the last
+ * tokens says which one leaves the window.
  */
 #include "engine/sampler.h"
 
+#include "engine/numbers.h"
 #include "proto/assert.h"
 
 #include <math.h>
@@ -41,70 +33,7 @@ struct bn_sampler {
 	struct bn_logit_bias *bias;
 };
 
-/* ---- numbers ------------------------------------------------------------------------------- */
-
-/* e^x for x <= 0; 0 below -700. Argument reduction after Cody and Waite, then Taylor to degree 13:
- * the remainder at |r| <= ln2/2 is 4e-18. */
-static double exp_of(double x)
-{
-	static const double c[] = {
-		1.0 / 6227020800.0,
-		1.0 / 479001600.0,
-		1.0 / 39916800.0,
-		1.0 / 3628800.0,
-		1.0 / 362880.0,
-		1.0 / 40320.0,
-		1.0 / 5040.0,
-		1.0 / 720.0,
-		1.0 / 120.0,
-		1.0 / 24.0,
-		1.0 / 6.0,
-		0.5,
-		1.0,
-		1.0,
-	};
-	const double round = 6755399441055744.0; /* 1.5 * 2^52: adding it rounds to an integer */
-	double k, r, p = 0.0;
-	union {
-		uint64_t bits;
-		double value;
-	} scale;
-
-	if (!(x > -700.0)) {
-		return 0.0;
-	}
-	k = (x * 1.4426950408889634 + round) - round;
-	r = (x - k * 6.93147180369123816490e-01) - k * 1.90821492927058770002e-10;
-	for (size_t i = 0; i < sizeof(c) / sizeof(c[0]); i++) {
-		p = p * r + c[i];
-	}
-	scale.bits = (uint64_t)(1023 + (int64_t)k) << 52;
-	return p * scale.value;
-}
-
-/* ln x for normal x > 0: x = m 2^e with m in [1/sqrt 2, sqrt 2), ln m = 2 artanh((m-1)/(m+1)). */
-static double log_of(double x)
-{
-	union {
-		uint64_t bits;
-		double value;
-	} u = { .value = x };
-	int64_t e = (int64_t)(u.bits >> 52) - 1023;
-	double s, s2, p = 0.0;
-
-	u.bits = (u.bits & ((UINT64_C(1) << 52) - 1)) | (UINT64_C(1023) << 52);
-	if (u.value > 1.4142135623730951) {
-		u.value *= 0.5;
-		e++;
-	}
-	s = (u.value - 1.0) / (u.value + 1.0);
-	s2 = s * s;
-	for (int i = 23; i >= 3; i -= 2) {
-		p = (p + 1.0 / (double)i) * s2;
-	}
-	return (double)e * 1.90821492927058770002e-10 +
-	       (2.0 * (s + s * p) + (double)e * 6.93147180369123816490e-01);
-}
+/* ---- the generator --------------------------------------------------------------------------- */
 
 static uint64_t splitmix(uint64_t *x)
 {
@@ -359,113 +288,6 @@ void bn_sampler_note(struct bn_sampler *s, uint32_t token)
 	count_up(s, token);
 }
 
-/* ---- candidates ---------------------------------------------------------------------------- */
-
-/* The total order: greater logit first, then lower id. */
-static bool before(const struct bn_candidate *a, const struct bn_candidate *b)
-{
-	return a->logit > b->logit || (a->logit == b->logit && a->token < b->token);
-}
-
-/* Heaps of candidates [n] with the *last* of the order (worst) or the *first* (best) at the root.
- */
-static bool above(const struct bn_candidate *a, const struct bn_candidate *b, bool worst)
-{
-	return worst ? before(b, a) : before(a, b);
-}
-
-static void sift_down(struct bn_candidate *heap, uint32_t n, uint32_t i, bool worst)
-{
-	const struct bn_candidate moved = heap[i];
-
-	for (;;) {
-		uint64_t child = 2 * (uint64_t)i + 1;
-
-		if (child >= n) {
-			break;
-		}
-		if (child + 1 < n && above(&heap[child + 1], &heap[child], worst)) {
-			child++;
-		}
-		if (!above(&heap[child], &moved, worst)) {
-			break;
-		}
-		heap[i] = heap[child];
-		i = (uint32_t)child;
-	}
-	heap[i] = moved;
-}
-
-static void heapify(struct bn_candidate *heap, uint32_t n, bool worst)
-{
-	for (uint32_t i = n / 2; i-- > 0;) {
-		sift_down(heap, n, i, worst);
-	}
-}
-
-/* Sorts a heap of the worst into order, best first. */
-static void sort_heap(struct bn_candidate *heap, uint32_t n)
-{
-	while (n > 1) {
-		const struct bn_candidate last = heap[0];
-
-		n--;
-		heap[0] = heap[n];
-		heap[n] = last;
-		sift_down(heap, n, 0, true);
-	}
-}
-
-/* The k first of candidates [n] come to the front, in order. */
-static void select_sorted(struct bn_candidate *c, uint32_t n, uint32_t k)
-{
-	heapify(c, k, true);
-	for (uint32_t i = k; i < n; i++) {
-		if (before(&c[i], &c[0])) {
-			const struct bn_candidate out = c[0];
-
-			c[0] = c[i];
-			c[i] = out;
-			sift_down(c, k, 0, true);
-		}
-	}
-	sort_heap(c, k);
-}
-
-/* Candidates whose order is asked for one by one. The taken ones lie at the end in reverse, where a
- * heap sort leaves them; the others are a heap of the best at the front. */
-struct queue {
-	struct bn_candidate *c;
-	uint32_t n;     /* all            */
-	uint32_t taken; /* from the heap  */
-};
-
-static const struct bn_candidate *queue_next(struct queue *q)
-{
-	const uint32_t left = q->n - q->taken;
-	const struct bn_candidate best = q->c[0];
-
-	q->c[0] = q->c[left - 1];
-	q->c[left - 1] = best;
-	q->taken++;
-	if (left > 1) {
-		sift_down(q->c, left - 1, 0, false);
-	}
-	return &q->c[left - 1];
-}
-
-/* Brings the taken ones to the front, best first; returns their number. */
-static uint32_t queue_finish(struct queue *q)
-{
-	for (uint32_t i = 0, j = q->n - 1; i < j; i++, j--) {
-		const struct bn_candidate swap = q->c[i];
-
-		q->c[i] = q->c[j];
-		q->c[j] = swap;
-	}
-	return q->taken;
-}
-
 /* ---- the chain ----------------------------------------------------------------------------- */
 
 static float penalised(const struct bn_sampler *s, float logit, uint32_t n)
@@ -494,6 +316,18 @@ static float adjusted(const struct bn_sampler *s, const float *logits, uint32_t 
 		}
 	}
 	return logit;
+}
+
+struct scores {
+	const struct bn_sampler *s;
+	const float *logits;
+};
+
+static float adjusted_of(const void *who, uint32_t token)
+{
+	const struct scores *scores = who;
+
+	return adjusted(scores->s, scores->logits, token);
 }
 
 /* Copies the logits and changes those that bias and penalties name. */
@@ -533,105 +367,19 @@ static uint32_t drop_forbidden(struct bn_candidate *c, uint32_t n)
 	return kept;
 }
 
-static struct bn_candidate first_of(const struct bn_candidate *c, uint32_t n)
-{
-	struct bn_candidate best = c[0];
-
-	for (uint32_t i = 1; i < n; i++) {
-		if (before(&c[i], &best)) {
-			best = c[i];
-		}
-	}
-	return best;
-}
-
-/* Sum of exp(logit - max) in the order they lie in. */
-static double mass(const struct bn_candidate *c, uint32_t n, float max)
-{
-	double sum = 0.0;
-
-	for (uint32_t i = 0; i < n; i++) {
-		sum += exp_of((double)c[i].logit - (double)max);
-	}
-	return sum;
-}
-
-/*
- * Locally typical sampling: keep those whose information -ln p is nearest to the entropy, until
- * their probability reaches typical_p. For the sorting, the distance, negated, stands in for the
- * logit, which is made anew for those that stay.
- */
-static uint32_t keep_typical(const struct bn_sampler *s, const float *logits,
-			     struct bn_candidate *c, uint32_t n, float max)
-{
-	const double norm = (double)max + log_of(mass(c, n, max));
-	double entropy = 0.0, cumulative = 0.0;
-	struct queue q = { .c = c, .n = n };
-	uint32_t kept;
-
-	for (uint32_t i = 0; i < n; i++) {
-		const double log_p = (double)c[i].logit - norm;
-
-		entropy -= exp_of(log_p < 0.0 ? log_p : 0.0) * log_p;
-	}
-	for (uint32_t i = 0; i < n; i++) {
-		c[i].logit = (float)-fabs(norm - (double)c[i].logit - entropy);
-	}
-	heapify(c, n, false);
-	do {
-		const uint32_t token = queue_next(&q)->token;
-		const double log_p = (double)adjusted(s, logits, token) - norm;
-
-		cumulative += exp_of(log_p < 0.0 ? log_p : 0.0);
-	} while (q.taken < n && cumulative < (double)s->params.typical_p);
-	kept = queue_finish(&q);
-	for (uint32_t i = 0; i < kept; i++) {
-		c[i].logit = adjusted(s, logits, c[i].token);
-	}
-	return kept;
-}
-
-/* The smallest set of the most probable that has probability top_p. Leaves them sorted. */
-static uint32_t keep_top_p(struct bn_candidate *c, uint32_t n, float max, float top_p)
-{
-	const double want = (double)top_p * mass(c, n, max);
-	struct queue q = { .c = c, .n = n };
-	double cumulative = 0.0;
-
-	heapify(c, n, false);
-	do {
-		cumulative += exp_of((double)queue_next(&q)->logit - (double)max);
-	} while (q.taken < n && cumulative < want);
-	return queue_finish(&q);
-}
-
-/* p >= min_p * max p, that is logit >= max + ln min_p. Keeps the order. */
-static uint32_t keep_min_p(struct bn_candidate *c, uint32_t n, float max, float min_p)
-{
-	const double least = (double)max + log_of((double)min_p);
-	uint32_t kept = 0;
-
-	for (uint32_t i = 0; i < n; i++) {
-		if ((double)c[i].logit >= least || c[i].logit == max) {
-			c[kept++] = c[i];
-		}
-	}
-	return kept;
-}
-
 static uint32_t draw(struct bn_sampler *s, const struct bn_candidate *c, uint32_t n)
 {
 	const double t = (double)s->params.temperature;
-	const double max = (double)first_of(c, n).logit;
+	const double max = (double)bn_candidates_first(c, n).logit;
 	double sum = 0.0, cumulative = 0.0, at;
 	uint32_t last = 0;
 
 	for (uint32_t i = 0; i < n; i++) {
-		sum += exp_of(((double)c[i].logit - max) / t);
+		sum += bn_numbers_exp(((double)c[i].logit - max) / t);
 	}
 	at = uniform(s->rng) * sum;
 	for (uint32_t i = 0; i < n; i++) {
-		const double w = exp_of(((double)c[i].logit - max) / t);
+		const double w = bn_numbers_exp(((double)c[i].logit - max) / t);
 
 		if (w > 0.0) {
 			last = i;
@@ -651,22 +399,22 @@ static uint32_t filter(const struct bn_sampler *s, const float *logits, struct b
 		       uint32_t n)
 {
 	const struct bn_sampler_params *p = &s->params;
+	const struct scores who = { s, logits };
 	float max;
 
 	if (p->top_k > 0 && p->top_k < n) {
-		select_sorted(c, n, p->top_k);
-		n = p->top_k;
+		n = bn_candidates_keep_top_k(c, n, p->top_k);
 	}
-	max = first_of(c, n).logit;
+	max = bn_candidates_first(c, n).logit;
 	if (p->typical_p < 1.0f && n > 1) {
-		n = keep_typical(s, logits, c, n, max);
-		max = first_of(c, n).logit;
+		n = bn_candidates_keep_typical(c, n, max, p->typical_p, adjusted_of, &who);
+		max = bn_candidates_first(c, n).logit;
 	}
 	if (p->top_p < 1.0f && n > 1) {
-		n = keep_top_p(c, n, max, p->top_p);
+		n = bn_candidates_keep_top_p(c, n, max, p->top_p);
 	}
 	if (p->min_p > 0.0f && n > 1) {
-		n = keep_min_p(c, n, max, p->min_p);
+		n = bn_candidates_keep_min_p(c, n, max, p->min_p);
 	}
 	return n;
 }
@@ -681,12 +429,13 @@ static void report(const struct bn_sampler *s, const float *logits, struct bn_ca
 	for (uint32_t i = 0; i < s->vocab; i++) {
 		scratch[i] = (struct bn_candidate){ .logit = logits[i], .token = i };
 	}
-	best = first_of(scratch, s->vocab);
-	log_sum = log_of(mass(scratch, s->vocab, best.logit)) + (double)best.logit;
+	best = bn_candidates_first(scratch, s->vocab);
+	log_sum = bn_numbers_log(bn_candidates_mass(scratch, s->vocab, best.logit)) +
+		  (double)best.logit;
 	out->logprob = (float)((double)logits[out->token] - log_sum);
 	out->n_top = n_top;
 	if (n_top > 0) {
-		select_sorted(scratch, s->vocab, n_top);
+		bn_candidates_keep_top_k(scratch, s->vocab, n_top);
 	}
 	for (uint32_t i = 0; i < n_top; i++) {
 		out->top[i].token = scratch[i].token;
@@ -714,7 +463,7 @@ enum bn_status bn_sampler_draw(struct bn_sampler *s, const float *logits,
 		n = filter(s, logits, scratch, n);
 		out->token = draw(s, scratch, n);
 	} else {
-		out->token = first_of(scratch, n).token;
+		out->token = bn_candidates_first(scratch, n).token;
 	}
 	if (s->params.logprobs || s->params.n_top > 0) {
 		report(s, logits, scratch, out);

@@ -10,8 +10,8 @@
  * Wherever two candidates are equal the lower id comes first, so there are no ties.
  *
  * The seed promise: the same build gives the same tokens for the same logits, parameters and
- * seed, on every processor. Sums run in a fixed order, in double; exp and log are ours, made of
- * +, -, * and / alone; one 64-bit number is drawn per token (none at temperature 0). The generator
+ * seed, on every processor. Sums run in a fixed order, in double, exp and ln are our own
+ * (engine/numbers.h); one 64-bit number is drawn per token (none at temperature 0). The generator
  * is xoshiro256** (Blackman and Vigna, 2018), its state filled from the seed by splitmix64.
  */
 #ifndef BN_ENGINE_SAMPLER_H
@@ -21,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/candidates.h"
 #include "proto/error.h"
 #include "proto/role.h"
 
@@ -65,12 +66,6 @@ struct bn_sampled {
 	uint32_t n_top;
 	float logprob; /* 0 unless params.logprobs or n_top asked for it */
 	struct bn_logprob top[BN_SAMPLER_LOGPROBS_MAX]; /* most probable first */
-};
-
-/* One lane's scratch: [vocab] of these. */
-struct bn_candidate {
-	float logit;
-	uint32_t token;
 };
 
 /* Opaque; one per sequence, one thread at a time. */

@@ -1,7 +1,11 @@
 /*
- * Binding makes a list of items, one per tensor of the graph; loading sorts nothing and looks
- * nothing up any more: it walks the items in file order with one buffer, so that the file is read
- * once and sequentially, which is also what lets the digest be the plain SHA-256 of the file.
+ * Loading looks nothing up and sorts nothing: it walks the items of the binding in file order with
+ * one buffer, which is also what lets the digest be the plain SHA-256 of the file.
+ *
+ * One thread reads, hashes and packs; a second runs ahead of it and has the kernel zero the pages
+ * the weights will fill. That is the one part worth a thread: on a virtual machine with huge pages
+ * the first touch of 1.2 GB took 3.3 s of a core, everything else together 2 s. Without the second
+ * thread (none to be had, or an old kernel) the first touches the pages itself.
  */
 #include "engine/weights.h"
 
@@ -10,504 +14,104 @@
 
 #include <math.h>
 #include <openssl/evp.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#ifndef MADV_POPULATE_WRITE
+#	define MADV_POPULATE_WRITE 23 /* Linux 5.14; EINVAL before */
+#endif
 
 enum {
-	NAME_BYTES = 64,
-	STAGE_BYTES = 1024 * 1024, /* one read; cancel is looked at between two */
-	I2S_BLOCK = 128,           /* elements of the file's block              */
-	I2S_TRAILER = 32,          /* the scale and its padding                 */
-	PACK_ROWS = 128,           /* rows packed at a time: whole blocks whatever the width */
-	KERNELS_MAX = 32,
+	STAGE_BYTES = 1024 * 1024, /* one read; cancel is looked at between two                  */
+	PACK_ROWS = 128,           /* rows packed at a time: whole file blocks whatever the width */
+	AHEAD_BYTES = 32 * 1024 * 1024,
 };
 
-enum what {
-	NORM,  /* to floats in `norm`      */
-	TRITS, /* to packed in `matrix`    */
-	ROWS,  /* as they are in `table`   */
-};
+/* ---- sizes --------------------------------------------------------------------------------- */
 
-/* Which norm of a layer, or none of them. */
-enum norm {
-	NORM_ATTN,
-	NORM_FFN,
-	NORM_ATTN_SUB,
-	NORM_FFN_SUB,
-	NORM_OUT,
-};
-
-struct item {
-	const struct bn_gguf_tensor *tensor;
-	enum what what;
-	uint32_t layer;
-	uint32_t slot; /* enum norm, enum bn_projection, or 0 embedding and 1 head */
-	uint32_t rows;
-	uint32_t cols;
-	float scale;
-	enum bn_dense_type type; /* of NORM and ROWS */
-	uint64_t bytes;          /* in the arena     */
-};
-
-struct bn_binding {
-	const struct bn_gguf *gguf;
-	const struct bn_file *file;
-	struct bn_hyper hyper;
-	uint64_t cpu;
-	const char *const *only;
-	const struct bn_kernel *kernel[BN_PROJ_COUNT];
-	struct {
-		const struct bn_kernel *kernel;
-		bool sound;
-	} tested[KERNELS_MAX];
-	uint32_t n_tested;
-	bool sub_norms;
-	bool tied;
-	const char *embed_type;
-	const char *head_type;
-	uint64_t parameters;
-	uint64_t trits;
-	uint64_t arena_bytes;
-	uint64_t codes_bytes; /* canonical codes of PACK_ROWS rows of the widest matrix */
-	uint32_t n_items;
-	struct item items[];
-};
-
-/* ---- binding: one tensor ------------------------------------------------------------------- */
-
-static const char *const projection_names[BN_PROJ_COUNT] = {
-	[BN_PROJ_Q] = "attn_q",      [BN_PROJ_K] = "attn_k",      [BN_PROJ_V] = "attn_v",
-	[BN_PROJ_O] = "attn_output", [BN_PROJ_GATE] = "ffn_gate", [BN_PROJ_UP] = "ffn_up",
-	[BN_PROJ_DOWN] = "ffn_down",
-};
-
-static void projection_shape(const struct bn_hyper *h, enum bn_projection p, uint32_t *rows,
-			     uint32_t *cols)
+static uint64_t aligned(uint64_t bytes)
 {
-	const uint32_t q = h->heads * h->head_dim, kv = h->kv_heads * h->head_dim;
-	const uint32_t out[BN_PROJ_COUNT] = { q, kv, kv, h->dim, h->ffn, h->ffn, h->dim };
-	const uint32_t in[BN_PROJ_COUNT] = { h->dim, h->dim, h->dim, q, h->dim, h->dim, h->ffn };
-
-	*rows = out[p];
-	*cols = in[p];
+	return (bytes + BN_ARENA_ALIGN - 1) & ~(uint64_t)(BN_ARENA_ALIGN - 1);
 }
 
-static bool dense_type(enum bn_ggml_type type, enum bn_dense_type *out)
+uint64_t bn_weights_bytes(const struct bn_binding *b)
 {
-	switch (type) {
-	case BN_GGML_F32:
-		*out = BN_DENSE_F32;
-		return true;
-	case BN_GGML_F16:
-		*out = BN_DENSE_F16;
-		return true;
-	case BN_GGML_BF16:
-		*out = BN_DENSE_BF16;
-		return true;
-	case BN_GGML_Q8_0:
-		*out = BN_DENSE_Q8_0;
-		return true;
-	case BN_GGML_Q6_K:
-		*out = BN_DENSE_Q6_K;
-		return true;
-	default:
-		return false;
+	uint64_t bytes = aligned(b->hyper.layers * sizeof(struct bn_layer));
+
+	/* No overflow: what a tensor takes is at most twice what it has in the file, and all of
+	 * them together fit the file. */
+	for (uint32_t i = 0; i < b->n_items; i++) {
+		bytes += aligned(b->items[i].bytes);
 	}
+	return bn_arena_need(bytes, 0);
 }
 
-/* Room in the arena, which starts every object on a line. Objects are far below 2^63: their bytes
- * in the file fit the file, and packing at most doubles them. */
-static void charge(struct bn_binding *b, uint64_t bytes)
+/* Canonical codes of PACK_ROWS rows of the widest matrix. */
+static size_t codes_bytes(const struct bn_binding *b)
 {
-	b->arena_bytes += (bytes + BN_ARENA_ALIGN - 1) & ~(uint64_t)(BN_ARENA_ALIGN - 1);
+	return bn_trits_stride(b->max_cols) * PACK_ROWS;
 }
 
-static enum bn_status find(const struct bn_binding *b, const char *name, uint32_t n_dims,
-			   uint32_t cols, uint32_t rows, const struct bn_gguf_tensor **out,
-			   struct bn_error *err)
-{
-	const struct bn_gguf_tensor *t = bn_gguf_tensor(b->gguf, name);
-
-	if (t == NULL) {
-		return bn_fail(err, BN_E_FORMAT, "tensor '%s' is missing", name);
-	}
-	if (t->n_dims < n_dims || t->dims[0] != cols || t->dims[1] != rows || t->dims[2] != 1 ||
-	    t->dims[3] != 1) {
-		return bn_fail(err, BN_E_FORMAT,
-			       "tensor '%s' is %llu x %llu (%u dimensions), the hyper-parameters "
-			       "call for %u x %u",
-			       name, (unsigned long long)t->dims[0], (unsigned long long)t->dims[1],
-			       t->n_dims, cols, rows);
-	}
-	*out = t;
-	return BN_OK;
-}
-
-static struct item *new_item(struct bn_binding *b, const struct bn_gguf_tensor *t, enum what what,
-			     uint32_t layer, uint32_t slot)
-{
-	struct item *item = &b->items[b->n_items++];
-
-	*item = (struct item){ .tensor = t, .what = what, .layer = layer, .slot = slot };
-	item->cols = (uint32_t)t->dims[0];
-	item->rows = (uint32_t)t->dims[1];
-	b->parameters += (uint64_t)item->rows * item->cols;
-	return item;
-}
-
-static enum bn_status bind_norm(struct bn_binding *b, const char *name, uint32_t n, uint32_t layer,
-				enum norm slot, struct bn_error *err)
-{
-	const struct bn_gguf_tensor *t = NULL;
-	const enum bn_status status = find(b, name, 1, n, 1, &t, err);
-	enum bn_dense_type type;
-
-	if (status != BN_OK) {
-		return status;
-	}
-	if (!dense_type(t->type, &type) || type == BN_DENSE_Q8_0 || type == BN_DENSE_Q6_K) {
-		return bn_fail(err, BN_E_NOT_SUPPORTED,
-			       "tensor '%s' is %s; norms are f32, f16 or bf16", name,
-			       bn_ggml_name(t->type));
-	}
-
-	struct item *item = new_item(b, t, NORM, layer, slot);
-
-	item->type = type;
-	item->bytes = (uint64_t)n * sizeof(float);
-	charge(b, item->bytes);
-	return BN_OK;
-}
-
-static enum bn_status bind_rows(struct bn_binding *b, const char *name, uint32_t slot,
-				const char **type_name, struct bn_error *err)
-{
-	const struct bn_gguf_tensor *t = NULL;
-	const enum bn_status status = find(b, name, 2, b->hyper.dim, b->hyper.vocab, &t, err);
-	enum bn_dense_type type;
-
-	if (status != BN_OK) {
-		return status;
-	}
-	*type_name = bn_ggml_name(t->type);
-	if (!dense_type(t->type, &type)) {
-		return bn_fail(
-			err, BN_E_KERNEL,
-			"tensor '%s' is %s; embedding and output must be f32, f16, bf16, q8_0 "
-			"or q6_k: requantize them",
-			name, *type_name);
-	}
-
-	struct item *item = new_item(b, t, ROWS, 0, slot);
-
-	item->type = type;
-	item->bytes = (uint64_t)bn_dense_row_bytes(type, b->hyper.dim) * b->hyper.vocab;
-	if (item->bytes != t->nbytes) {
-		return bn_fail(err, BN_E_FORMAT,
-			       "tensor '%s': rows of %u do not divide into blocks of %s", name,
-			       b->hyper.dim, *type_name);
-	}
-	charge(b, item->bytes);
-	return BN_OK;
-}
-
-/* Multiplies a known matrix with the kernel and its oracle, once per kernel. */
-static bool is_sound(struct bn_binding *b, const struct bn_kernel *k)
-{
-	for (uint32_t i = 0; i < b->n_tested; i++) {
-		if (b->tested[i].kernel == k) {
-			return b->tested[i].sound;
-		}
-	}
-	bn_assert(b->n_tested < KERNELS_MAX);
-	b->tested[b->n_tested].kernel = k;
-	b->tested[b->n_tested].sound = bn_kernel_self_test(k);
-	return b->tested[b->n_tested++].sound;
-}
-
-static bool can_use(struct bn_binding *b, const struct bn_kernel *k, uint32_t rows, uint32_t cols)
-{
-	return k != NULL && (k->needs & b->cpu) == k->needs && k->fits(rows, cols) &&
-	       is_sound(b, k);
-}
-
-static enum bn_status choose_kernel(struct bn_binding *b, enum bn_projection p,
-				    struct bn_error *err)
-{
-	const struct bn_kernel *const *all;
-	const size_t n = bn_kernels(&all);
-	char list[160] = "";
-	size_t used = 0;
-	uint32_t rows, cols;
-
-	projection_shape(&b->hyper, p, &rows, &cols);
-	if (b->only == NULL) {
-		for (size_t i = 0; i < n && b->kernel[p] == NULL; i++) {
-			b->kernel[p] = can_use(b, all[i], rows, cols) ? all[i] : NULL;
-		}
-	} else {
-		for (size_t i = 0; b->only[i] != NULL && b->kernel[p] == NULL; i++) {
-			const struct bn_kernel *k = bn_kernel_find(b->only[i]);
-
-			b->kernel[p] = can_use(b, k, rows, cols) ? k : NULL;
-		}
-	}
-	if (b->kernel[p] != NULL) {
-		return BN_OK;
-	}
-	for (size_t i = 0; i < n && used < sizeof(list); i++) {
-		if (can_use(b, all[i], rows, cols)) {
-			used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s",
-						 used > 0 ? ", " : "", all[i]->name);
-		}
-	}
-	return bn_fail(err, BN_E_KERNEL,
-		       "none of the allowed kernels runs on this processor and fits matrices of "
-		       "%u x %u; these would: %s",
-		       rows, cols, list);
-}
-
-static enum bn_status bind_trits(struct bn_binding *b, const char *name, uint32_t layer,
-				 enum bn_projection p, struct bn_error *err)
-{
-	const struct bn_gguf_tensor *t = NULL;
-	enum bn_status status;
-	uint32_t rows, cols;
-	float scale;
-
-	projection_shape(&b->hyper, p, &rows, &cols);
-	status = find(b, name, 2, cols, rows, &t, err);
-	if (status != BN_OK) {
-		return status;
-	}
-	if (t->type != BN_GGML_I2_S) {
-		return bn_fail(
-			err, BN_E_KERNEL,
-			"tensor '%s' is %s; bnd multiplies ternary weights of type i2_s: use the "
-			"i2_s file of this model or convert it",
-			name, bn_ggml_name(t->type));
-	}
-
-	const uint64_t n = (uint64_t)rows * cols;
-
-	if (n % I2S_BLOCK != 0 || t->nbytes != n / 4 + I2S_TRAILER) {
-		return bn_fail(err, BN_E_FORMAT,
-			       "tensor '%s': %llu weights do not divide into blocks of %d", name,
-			       (unsigned long long)n, I2S_BLOCK);
-	}
-	status = bn_gguf_read(b->gguf, t, n / 4, &scale, sizeof(scale), err);
-	if (status != BN_OK) {
-		return status;
-	}
-	if (!isfinite(scale) || scale <= 0.0f) {
-		return bn_fail(
-			err, BN_E_FORMAT,
-			"tensor '%s' has the scale %g; it must be a finite number above zero", name,
-			(double)scale);
-	}
-
-	struct item *item = new_item(b, t, TRITS, layer, p);
-	const uint64_t codes = (uint64_t)bn_trits_stride(cols) * PACK_ROWS;
-
-	item->scale = scale;
-	item->bytes = b->kernel[p]->packed_bytes(rows, cols);
-	charge(b, item->bytes);
-	b->trits += n;
-	if (codes > b->codes_bytes) {
-		b->codes_bytes = codes;
-	}
-	return BN_OK;
-}
-
-/* ---- binding: the graph -------------------------------------------------------------------- */
-
-static const char *layer_name(char name[NAME_BYTES], uint32_t layer, const char *part)
-{
-	snprintf(name, NAME_BYTES, "blk.%u.%s.weight", layer, part);
-	return name;
-}
-
-static enum bn_status bind_layer(struct bn_binding *b, uint32_t l, struct bn_error *err)
-{
-	const struct bn_hyper *h = &b->hyper;
-	const struct {
-		const char *part;
-		uint32_t n;
-		enum norm slot;
-		bool wanted;
-	} norms[] = {
-		{ "attn_norm", h->dim, NORM_ATTN, true },
-		{ "ffn_norm", h->dim, NORM_FFN, true },
-		{ "attn_sub_norm", h->heads * h->head_dim, NORM_ATTN_SUB, b->sub_norms },
-		{ "ffn_sub_norm", h->ffn, NORM_FFN_SUB, b->sub_norms },
-	};
-	char name[NAME_BYTES];
-	enum bn_status status = BN_OK;
-
-	for (size_t i = 0; i < sizeof(norms) / sizeof(norms[0]) && status == BN_OK; i++) {
-		if (norms[i].wanted) {
-			status = bind_norm(b, layer_name(name, l, norms[i].part), norms[i].n, l,
-					   norms[i].slot, err);
-		}
-	}
-	for (unsigned p = 0; p < BN_PROJ_COUNT && status == BN_OK; p++) {
-		status = bind_trits(b, layer_name(name, l, projection_names[p]), l,
-				    (enum bn_projection)p, err);
-	}
-	return status;
-}
-
-static int by_offset(const void *a, const void *b)
-{
-	const struct item *x = a, *y = b;
-
-	return (x->tensor->offset > y->tensor->offset) - (x->tensor->offset < y->tensor->offset);
-}
-
-static bool ends_in(const struct bn_str *s, const char *tail)
-{
-	const size_t n = strlen(tail);
-
-	return s->n >= n && memcmp(s->p + s->n - n, tail, n) == 0;
-}
-
-/* A tensor of a layer that we do not use is a graph that we do not compute: silence would be
- * fluent nonsense. Items are sorted. */
-static enum bn_status refuse_unused(const struct bn_binding *b, struct bn_error *err)
-{
-	const size_t n = bn_gguf_tensor_count(b->gguf);
-
-	for (size_t i = 0; i < n; i++) {
-		const struct bn_gguf_tensor *t = bn_gguf_tensor_at(b->gguf, i);
-		const struct item key = { .tensor = t };
-		const int shown = (int)(t->name.n < 64 ? t->name.n : 64);
-
-		if (bsearch(&key, b->items, b->n_items, sizeof(b->items[0]), by_offset) != NULL) {
-			continue;
-		}
-		if (ends_in(&t->name, ".bias")) {
-			return bn_fail(err, BN_E_NOT_SUPPORTED,
-				       "tensor '%.*s': bnd runs models without biases", shown,
-				       t->name.p);
-		}
-		if (t->name.n > 4 && memcmp(t->name.p, "blk.", 4) == 0) {
-			return bn_fail(
-				err, BN_E_NOT_SUPPORTED,
-				"tensor '%.*s' belongs to no layer of architecture %s with %u "
-				"layers: this is another model graph",
-				shown, t->name.p, b->hyper.arch->name, b->hyper.layers);
-		}
-	}
-	return BN_OK;
-}
-
-static enum bn_status bind_all(struct bn_binding *b, struct bn_error *err)
-{
-	enum bn_status status = BN_OK;
-	char name[NAME_BYTES];
-
-	b->sub_norms = b->hyper.arch->sub_norms == BN_ALWAYS ||
-		       (b->hyper.arch->sub_norms == BN_MAYBE &&
-			bn_gguf_tensor(b->gguf, layer_name(name, 0, "attn_sub_norm")) != NULL);
-	for (unsigned p = 0; p < BN_PROJ_COUNT && status == BN_OK; p++) {
-		status = choose_kernel(b, (enum bn_projection)p, err);
-	}
-	if (status == BN_OK) {
-		status = bind_rows(b, "token_embd.weight", 0, &b->embed_type, err);
-	}
-	b->tied = bn_gguf_tensor(b->gguf, "output.weight") == NULL;
-	b->head_type = b->embed_type;
-	if (status == BN_OK && !b->tied) {
-		status = bind_rows(b, "output.weight", 1, &b->head_type, err);
-	}
-	if (status == BN_OK) {
-		status = bind_norm(b, "output_norm.weight", b->hyper.dim, 0, NORM_OUT, err);
-	}
-	for (uint32_t l = 0; l < b->hyper.layers && status == BN_OK; l++) {
-		status = bind_layer(b, l, err);
-	}
-	if (status == BN_OK) {
-		qsort(b->items, b->n_items, sizeof(b->items[0]), by_offset);
-		status = refuse_unused(b, err);
-	}
-	return status;
-}
-
-enum bn_status bn_binding_new(struct bn_binding **out, const struct bn_gguf *gguf,
-			      const struct bn_file *file, const struct bn_hyper *hyper,
-			      uint64_t cpu, const char *const *only, struct bn_error *err)
-{
-	const size_t most = 3 + (size_t)hyper->layers * (4 + BN_PROJ_COUNT);
-	struct bn_binding *b = calloc(1, sizeof(*b) + most * sizeof(b->items[0]));
-	enum bn_status status;
-
-	if (b == NULL) {
-		return bn_fail(err, BN_E_MEMORY, "no memory for a list of %zu tensors", most);
-	}
-	b->gguf = gguf;
-	b->file = file;
-	b->hyper = *hyper;
-	b->cpu = cpu;
-	b->only = only;
-	charge(b, hyper->layers * sizeof(struct bn_layer));
-	status = bind_all(b, err);
-	b->only = NULL; /* borrowed during this call only */
-	if (status != BN_OK) {
-		bn_binding_free(b);
-		return status;
-	}
-	*out = b;
-	return BN_OK;
-}
-
-void bn_binding_free(struct bn_binding *b)
-{
-	free(b);
-}
-
-uint64_t bn_binding_bytes(const struct bn_binding *b)
-{
-	return bn_arena_need(b->arena_bytes, 0);
-}
-
-uint64_t bn_binding_transient_bytes(const struct bn_binding *b)
+uint64_t bn_weights_transient_bytes(const struct bn_binding *b)
 {
 	/* The codes as they lie in the file, and again in canonical rows. */
-	return STAGE_BYTES + 2 * b->codes_bytes;
+	return STAGE_BYTES + 2 * codes_bytes(b);
 }
 
-const struct bn_kernel *bn_binding_kernel(const struct bn_binding *b, enum bn_projection p)
+/* ---- the thread that runs ahead ------------------------------------------------------------- */
+
+struct ahead {
+	pthread_t thread;
+	char *base;
+	size_t bytes;
+	atomic_bool stop;
+	bool running;
+};
+
+static void *run_ahead(void *arg)
 {
-	return b->kernel[p];
+	struct ahead *a = arg;
+
+	for (size_t at = 0; at < a->bytes && !atomic_load(&a->stop); at += AHEAD_BYTES) {
+		const size_t left = a->bytes - at;
+
+		if (madvise(a->base + at, left < AHEAD_BYTES ? left : AHEAD_BYTES,
+			    MADV_POPULATE_WRITE) != 0) {
+			break;
+		}
+	}
+	return NULL;
 }
 
-uint64_t bn_binding_parameters(const struct bn_binding *b, bool ternary_only)
+/* Over the arena, whose one chunk is mapped. */
+static void start_ahead(struct ahead *a, const struct bn_arena *arena)
 {
-	return ternary_only ? b->trits : b->parameters;
+	sigset_t all, old;
+
+	a->base = (char *)arena->chunk;
+	a->bytes = arena->total;
+	if (a->bytes <= AHEAD_BYTES) {
+		return;
+	}
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	a->running = pthread_create(&a->thread, NULL, run_ahead, a) == 0;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
-bool bn_binding_has_sub_norms(const struct bn_binding *b)
+static void stop_ahead(struct ahead *a)
 {
-	return b->sub_norms;
+	atomic_store(&a->stop, true);
+	if (a->running) {
+		pthread_join(a->thread, NULL);
+	}
 }
 
-bool bn_binding_is_tied(const struct bn_binding *b)
-{
-	return b->tied;
-}
-
-const char *bn_binding_embed_type(const struct bn_binding *b)
-{
-	return b->embed_type;
-}
-
-const char *bn_binding_head_type(const struct bn_binding *b)
-{
-	return b->head_type;
-}
-
-/* ---- loading ------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------- */
 
 struct loader {
 	const struct bn_binding *b;
@@ -515,10 +119,11 @@ struct loader {
 	struct bn_load_watch *watch;
 	struct bn_error *err;
 	EVP_MD_CTX *digest;
+	struct ahead ahead;
 	uint64_t at;    /* file position: everything before it is read and hashed */
-	uint8_t *stage; /* [STAGE_BYTES] */
-	uint8_t *raw;   /* [codes_bytes] */
-	uint8_t *codes; /* [codes_bytes] */
+	uint8_t *stage; /* [STAGE_BYTES]     */
+	uint8_t *raw;   /* [codes_bytes(b)]  */
+	uint8_t *codes; /* [codes_bytes(b)]  */
 };
 
 /* The next `bytes` of the file into dst, through the hash. */
@@ -563,15 +168,36 @@ static enum bn_status skip_to(struct loader *l, uint64_t offset)
 	return status;
 }
 
+/* ---- one tensor ---------------------------------------------------------------------------- */
+
 static void *alloc(struct loader *l, uint64_t bytes)
 {
 	return bn_arena_alloc(&l->w->arena, 1, (size_t)bytes, l->err);
 }
 
-static enum bn_status load_norm(struct loader *l, const struct item *item)
+static const float **place_of_norm(struct bn_weights *w, const struct bn_item *item)
+{
+	struct bn_layer *layer = &w->layers[item->layer];
+
+	switch (item->role) {
+	case BN_ITEM_ATTN_NORM:
+		return &layer->attn_norm;
+	case BN_ITEM_FFN_NORM:
+		return &layer->ffn_norm;
+	case BN_ITEM_ATTN_SUB_NORM:
+		return &layer->attn_sub_norm;
+	case BN_ITEM_FFN_SUB_NORM:
+		return &layer->ffn_sub_norm;
+	default:
+		bn_assert(item->role == BN_ITEM_OUT_NORM);
+		return &w->out_norm;
+	}
+}
+
+static enum bn_status load_norm(struct loader *l, const struct bn_item *item)
 {
 	const struct bn_dense *dense = bn_dense_choose(item->type, l->b->cpu);
-	const int shown = (int)(item->tensor->name.n < 64 ? item->tensor->name.n : 64);
+	const struct bn_str *name = &item->tensor->name;
 	float *out = alloc(l, item->bytes);
 	enum bn_status status;
 
@@ -587,36 +213,17 @@ static enum bn_status load_norm(struct loader *l, const struct item *item)
 	for (uint32_t i = 0; i < item->cols; i++) {
 		if (!isfinite(out[i])) {
 			return bn_fail(l->err, BN_E_FORMAT,
-				       "tensor '%.*s' holds a value that is not finite", shown,
-				       item->tensor->name.p);
+				       "tensor '%.*s' holds a value that is not finite",
+				       (int)(name->n < 64 ? name->n : 64), name->p);
 		}
 	}
-
-	struct bn_layer *layer = &l->w->layers[item->layer];
-
-	switch ((enum norm)item->slot) {
-	case NORM_ATTN:
-		layer->attn_norm = out;
-		break;
-	case NORM_FFN:
-		layer->ffn_norm = out;
-		break;
-	case NORM_ATTN_SUB:
-		layer->attn_sub_norm = out;
-		break;
-	case NORM_FFN_SUB:
-		layer->ffn_sub_norm = out;
-		break;
-	case NORM_OUT:
-		l->w->out_norm = out;
-		break;
-	}
+	*place_of_norm(l->w, item) = out;
 	return BN_OK;
 }
 
-static enum bn_status load_rows(struct loader *l, const struct item *item)
+static enum bn_status load_rows(struct loader *l, const struct bn_item *item)
 {
-	struct bn_table *table = item->slot == 0 ? &l->w->embed : &l->w->head;
+	struct bn_table *table = item->role == BN_ITEM_EMBED ? &l->w->embed : &l->w->head;
 	void *rows = alloc(l, item->bytes);
 
 	if (rows == NULL) {
@@ -633,9 +240,9 @@ static enum bn_status load_rows(struct loader *l, const struct item *item)
 }
 
 /* PACK_ROWS rows at a time: they are whole blocks of the file and whole steps of the kernel. */
-static enum bn_status load_trits(struct loader *l, const struct item *item)
+static enum bn_status load_trits(struct loader *l, const struct bn_item *item)
 {
-	const struct bn_kernel *kernel = l->b->kernel[item->slot];
+	const struct bn_kernel *kernel = l->b->kernel[item->proj];
 	const uint32_t cols = item->cols;
 	uint8_t *packed = alloc(l, item->bytes);
 
@@ -660,15 +267,14 @@ static enum bn_status load_trits(struct loader *l, const struct item *item)
 		if (!bn_trits_from_i2s(l->codes, l->raw, 0, n, cols)) {
 			const struct bn_str *name = &item->tensor->name;
 
-			return bn_fail(
-				l->err, BN_E_FORMAT,
-				"tensor '%.*s' holds a code that is no trit between rows %u and "
-				"%u: the file is damaged, or not i2_s",
-				(int)(name->n < 64 ? name->n : 64), name->p, row, row + n);
+			return bn_fail(l->err, BN_E_FORMAT,
+				       "tensor '%.*s' holds a code that is no trit between rows %u "
+				       "and %u: the file is damaged, or not i2_s",
+				       (int)(name->n < 64 ? name->n : 64), name->p, row, row + n);
 		}
 		kernel->pack(packed + kernel->packed_bytes(row, cols), &trits, 0, n);
 	}
-	l->w->layers[item->layer].proj[item->slot] = (struct bn_matrix){
+	l->w->layers[item->layer].proj[item->proj] = (struct bn_matrix){
 		.packed = packed,
 		.kernel = kernel,
 		.rows = item->rows,
@@ -676,6 +282,26 @@ static enum bn_status load_trits(struct loader *l, const struct item *item)
 		.scale = item->scale,
 	};
 	return BN_OK;
+}
+
+/* ---- all of them --------------------------------------------------------------------------- */
+
+static enum bn_status load_item(struct loader *l, const struct bn_item *item)
+{
+	const enum bn_status status = skip_to(l, item->tensor->offset);
+
+	if (status != BN_OK) {
+		return status;
+	}
+	switch (item->role) {
+	case BN_ITEM_PROJ:
+		return load_trits(l, item);
+	case BN_ITEM_EMBED:
+	case BN_ITEM_HEAD:
+		return load_rows(l, item);
+	default:
+		return load_norm(l, item);
+	}
 }
 
 static enum bn_status load_items(struct loader *l)
@@ -687,25 +313,11 @@ static enum bn_status load_items(struct loader *l)
 	if (l->w->layers == NULL) {
 		return BN_E_MEMORY;
 	}
+	start_ahead(&l->ahead, &l->w->arena);
 	for (uint32_t i = 0; i < b->n_items && status == BN_OK; i++) {
-		const struct item *item = &b->items[i];
-
-		status = skip_to(l, item->tensor->offset);
-		if (status != BN_OK) {
-			break;
-		}
-		switch (item->what) {
-		case NORM:
-			status = load_norm(l, item);
-			break;
-		case TRITS:
-			status = load_trits(l, item);
-			break;
-		case ROWS:
-			status = load_rows(l, item);
-			break;
-		}
+		status = load_item(l, &b->items[i]);
 	}
+	stop_ahead(&l->ahead);
 	if (status == BN_OK) {
 		status = skip_to(l, b->file->size);
 	}
@@ -733,7 +345,7 @@ enum bn_status bn_weights_load(struct bn_weights *w, const struct bn_binding *b,
 			       struct bn_load_watch *watch, char digest[BN_DIGEST_TEXT_BYTES],
 			       struct bn_error *err)
 {
-	const size_t limit = (size_t)bn_binding_bytes(b);
+	const size_t limit = (size_t)bn_weights_bytes(b);
 	struct loader l = { .b = b, .w = w, .watch = watch, .err = err };
 	char text[BN_DIGEST_TEXT_BYTES];
 	enum bn_status status;
@@ -742,8 +354,8 @@ enum bn_status bn_weights_load(struct bn_weights *w, const struct bn_binding *b,
 	bn_arena_init(&w->arena, limit, limit);
 	l.digest = EVP_MD_CTX_new();
 	l.stage = malloc(STAGE_BYTES);
-	l.raw = malloc((size_t)b->codes_bytes);
-	l.codes = malloc((size_t)b->codes_bytes);
+	l.raw = malloc(codes_bytes(b));
+	l.codes = malloc(codes_bytes(b));
 	if (l.digest == NULL || l.stage == NULL || l.raw == NULL || l.codes == NULL) {
 		status = bn_fail(err, BN_E_MEMORY, "no memory for the buffers of loading");
 	} else if (EVP_DigestInit_ex(l.digest, EVP_sha256(), NULL) != 1) {

@@ -4,7 +4,10 @@
  *
  * Same bits on every processor: the order of sums is vec.h's sixteen-partials rule over columns,
  * on the decoded values (f16 and the block formats decode exactly or by one rounding, stated in
- * dense_scalar.c).
+ * dense_scalar.c). A row's bits do not depend on how many rows or tokens are asked for.
+ *
+ * Rows lie one after the other without padding, on any byte; nothing past the rows, x or out is
+ * touched (rows may be prefetched past their end). It re-encodes nothing.
  */
 #ifndef BN_KERNELS_DENSE_H
 #define BN_KERNELS_DENSE_H

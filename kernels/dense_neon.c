@@ -103,8 +103,8 @@ BN_INLINE void decode_q6_k(float *out, const void *row, uint32_t cols)
 			};
 			BN_UNROLL
 			for (unsigned k = 0; k < 4; k++) {
-				const int8x16_t q = vsubq_s8(vreinterpretq_s8_u8(codes[k]),
-							     vdupq_n_s8(32));
+				const int8x16_t q =
+					vsubq_s8(vreinterpretq_s8_u8(codes[k]), vdupq_n_s8(32));
 				store16(out + c + (size_t)h * 128 + (size_t)k * 32 + l, q,
 					d * (float)block->sub[h][2 * k + l / 16]);
 			}

@@ -75,8 +75,8 @@ BN_INLINE void finish(const struct bn_mul *m, __m256i sum, uint32_t row, uint32_
 BN_INLINE void tile(const struct bn_mul *m, uint32_t row, uint32_t t0, const unsigned T)
 {
 	const uint32_t blocks = bn_i2s_blocks(m->cols);
-	const uint8_t *line = (const uint8_t *)m->packed +
-			      row / BN_I2S_ROWS * ((size_t)blocks * BN_I2S_LINE);
+	const uint8_t *line =
+		(const uint8_t *)m->packed + row / BN_I2S_ROWS * ((size_t)blocks * BN_I2S_LINE);
 	const size_t stride = m->acts->stride;
 	const int8_t *q = m->acts->q + t0 * stride;
 	const __m256i codes = _mm256_set1_epi8(0x03);
@@ -108,8 +108,8 @@ BN_INLINE void tile(const struct bn_mul *m, uint32_t row, uint32_t t0, const uns
 				BN_UNROLL
 				for (unsigned t = 0; t < T; t++) {
 					const __m256i a = four(q + t * stride + 4 * g);
-					sum[2 * t] = _mm256_add_epi16(
-						sum[2 * t], _mm256_maddubs_epi16(w0, a));
+					sum[2 * t] = _mm256_add_epi16(sum[2 * t],
+								      _mm256_maddubs_epi16(w0, a));
 					sum[2 * t + 1] = _mm256_add_epi16(
 						sum[2 * t + 1], _mm256_maddubs_epi16(w1, a));
 					keep(&sum[2 * t], &sum[2 * t + 1]);

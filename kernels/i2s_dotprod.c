@@ -46,8 +46,8 @@ BN_INLINE int8x16_t field(uint8x16_t x)
 BN_INLINE void tile(const struct bn_mul *m, uint32_t row, uint32_t t0, const unsigned T)
 {
 	const uint32_t blocks = bn_i2s_blocks(m->cols);
-	const uint8_t *line = (const uint8_t *)m->packed +
-			      row / BN_I2S_ROWS * ((size_t)blocks * BN_I2S_LINE);
+	const uint8_t *line =
+		(const uint8_t *)m->packed + row / BN_I2S_ROWS * ((size_t)blocks * BN_I2S_LINE);
 	const size_t stride = m->acts->stride;
 	const int8_t *q = m->acts->q + t0 * stride;
 	int32x4_t sum[QUADS * TILE_TOKENS];

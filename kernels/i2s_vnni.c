@@ -50,7 +50,7 @@ BN_INLINE void finish(const struct bn_mul *m, __m512i sum, uint32_t row, uint32_
 {
 	const struct bn_acts *acts = m->acts;
 	const uint32_t left = m->rows - row;
-	const __mmask16 mask = left >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << left) - 1);
+	const __mmask16 mask = (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1);
 	const __m512 scale = _mm512_set1_ps(m->scale * acts->scale[t]);
 	float *out = m->out + t * m->out_stride + row;
 
@@ -86,7 +86,8 @@ BN_INLINE void tile(const struct bn_mul *m, uint32_t row, uint32_t t0, const uns
 	for (uint32_t b = 0; b < blocks; b++) {
 		__m512i w[4 * 4];
 		/* Past the end of these groups come the R after the next R - 1. */
-		const size_t ahead = AHEAD_TILE + (b + AHEAD_TILE / BN_I2S_LINE < blocks ? 0 : wrap);
+		const size_t ahead =
+			AHEAD_TILE + (b + AHEAD_TILE / BN_I2S_LINE < blocks ? 0 : wrap);
 		BN_UNROLL
 		for (unsigned r = 0; r < R; r++) {
 			const __m512i x = _mm512_loadu_si512(line + r * group_bytes);
@@ -187,35 +188,35 @@ static void stream(const struct bn_mul *m, uint32_t row, uint32_t t)
 	finish(m, total, row, t);
 }
 
-#define TILES(name, R)                                                                             \
-	static void name(const struct bn_mul *m, uint32_t row, uint32_t t0, uint32_t n)            \
-	{                                                                                          \
-		switch (n) {                                                                       \
-		case 1:                                                                            \
-			tile(m, row, t0, R, 1, 4);                                                 \
-			break;                                                                     \
-		case 2:                                                                            \
-			tile(m, row, t0, R, 2, 2);                                                 \
-			break;                                                                     \
-		case 3:                                                                            \
-			tile(m, row, t0, R, 3, 2);                                                 \
-			break;                                                                     \
-		case 4:                                                                            \
-			tile(m, row, t0, R, 4, 2);                                                 \
-			break;                                                                     \
-		case 5:                                                                            \
-			tile(m, row, t0, R, 5, 1);                                                 \
-			break;                                                                     \
-		case 6:                                                                            \
-			tile(m, row, t0, R, 6, 1);                                                 \
-			break;                                                                     \
-		case 7:                                                                            \
-			tile(m, row, t0, R, 7, 1);                                                 \
-			break;                                                                     \
-		default:                                                                           \
-			tile(m, row, t0, R, TILE_TOKENS, 1);                                       \
-			break;                                                                     \
-		}                                                                                  \
+#define TILES(name, R)                                                                  \
+	static void name(const struct bn_mul *m, uint32_t row, uint32_t t0, uint32_t n) \
+	{                                                                               \
+		switch (n) {                                                            \
+		case 1:                                                                 \
+			tile(m, row, t0, R, 1, 4);                                      \
+			break;                                                          \
+		case 2:                                                                 \
+			tile(m, row, t0, R, 2, 2);                                      \
+			break;                                                          \
+		case 3:                                                                 \
+			tile(m, row, t0, R, 3, 2);                                      \
+			break;                                                          \
+		case 4:                                                                 \
+			tile(m, row, t0, R, 4, 2);                                      \
+			break;                                                          \
+		case 5:                                                                 \
+			tile(m, row, t0, R, 5, 1);                                      \
+			break;                                                          \
+		case 6:                                                                 \
+			tile(m, row, t0, R, 6, 1);                                      \
+			break;                                                          \
+		case 7:                                                                 \
+			tile(m, row, t0, R, 7, 1);                                      \
+			break;                                                          \
+		default:                                                                \
+			tile(m, row, t0, R, TILE_TOKENS, 1);                            \
+			break;                                                          \
+		}                                                                       \
 	}
 
 TILES(tile_one, 1)

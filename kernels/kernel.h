@@ -8,6 +8,10 @@
  * marked `exact` gives the same int32 sums as kernels/scalar.c for every input, and the same float
  * epilogue (bn_epilogue), hence the same bits. A tolerance in a test of one is a bug report.
  *
+ * Memory. A kernel reads only the packed bytes, whole activation rows up to `stride`, and writes
+ * only out[t, r] of its rows. It may prefetch past all of them. Padding rows and columns exist in
+ * packed weights alone.
+ *
  * Batch independence. Row t of a batch gets the same bits alone or among thirty neighbours, and
  * rows [r0, r1) of a matrix get the same bits whoever computes them.
  */
@@ -25,7 +29,8 @@ struct bn_trits;
  * kernels/README.md draws each of them bit by bit.
  */
 enum bn_layout {
-	BN_LAYOUT_I2S16, /* 2 bits, sixteen rows side by side; one 64-byte line = 16 rows x 16 columns */
+	/* 2 bits, sixteen rows side by side: a 64-byte line is 16 rows x 16 columns. */
+	BN_LAYOUT_I2S16,
 	BN_LAYOUT_COUNT,
 };
 
@@ -37,8 +42,8 @@ enum bn_layout {
  */
 struct bn_acts {
 	const int8_t *q;
-	const float *scale;  /* [n] */
-	const int32_t *sum;  /* [n] sum of the row's q, what an offset of -1 in the codes costs */
+	const float *scale; /* [n] */
+	const int32_t *sum; /* [n] sum of the row's q, what an offset of -1 in the codes costs */
 	uint32_t n;
 	uint32_t cols;
 	uint32_t stride;
@@ -46,15 +51,15 @@ struct bn_acts {
 
 /* One product: out[t, r] = (sum over c of w[r, c] * q[t, c]) * (scale * acts->scale[t]). */
 struct bn_mul {
-	const void *packed;          /* as bn_kernel.pack wrote it                                 */
+	const void *packed; /* as bn_kernel.pack wrote it */
 	const struct bn_acts *acts;
-	const void *prep;            /* what bn_kernel.prep made of acts, NULL when prep is NULL    */
-	float *out;                  /* [acts->n, out_stride]                                       */
-	size_t out_stride;           /* floats between two tokens                                   */
+	const void *prep;  /* what bn_kernel.prep made of acts, NULL when prep is NULL */
+	float *out;        /* [acts->n, out_stride] */
+	size_t out_stride; /* floats between two tokens */
 	uint32_t rows;
 	uint32_t cols;
-	float scale;                 /* of the weights                                              */
-	bool accumulate;             /* add to out instead of storing: the residual stream          */
+	float scale;     /* of the weights */
+	bool accumulate; /* add to out instead of storing: the residual stream */
 };
 
 /* The float end of every product: two roundings, in this order, on every processor. */
@@ -63,15 +68,18 @@ static inline float bn_epilogue(int32_t sum, float weight_scale, float act_scale
 	return (float)sum * (weight_scale * act_scale);
 }
 
+/* Sums of longer rows would not fit int32 (2 * 128 * cols). */
+#define BN_KERNEL_COLS_MAX ((UINT32_C(1) << 23) - 1)
+
 /* Const, shared by everybody. One per (layout, instruction set). */
 struct bn_kernel {
-	const char *name;  /* "i2s.vnni": what config, log, metrics and results say               */
+	const char *name; /* "i2s.vnni": what config, log, metrics and results say */
 	enum bn_layout layout;
-	uint64_t needs;    /* BN_CPU_* bits, all of them required                                  */
-	uint32_t row_step; /* slices handed to lanes begin and end on a multiple of this           */
+	uint64_t needs;    /* BN_CPU_* bits, all of them required */
+	uint32_t row_step; /* slices handed to lanes begin and end on a multiple of this */
 	bool exact;
 
-	/* Can this kernel hold a [rows, cols] matrix? */
+	/* Can this kernel hold a [rows, cols] matrix? Beyond BN_KERNEL_COLS_MAX none can. */
 	bool (*fits)(uint32_t rows, uint32_t cols);
 
 	/* Bytes of a packed matrix, 64-byte alignment assumed. Offset of the slice that starts at
@@ -98,9 +106,10 @@ size_t bn_kernels(const struct bn_kernel *const **list);
 /* NULL when the name is unknown (a kernel this processor cannot run is still found). */
 const struct bn_kernel *bn_kernel_find(const char *name);
 
-/* The best kernel for a matrix on a processor with features `cpu` (cpu.h). Never NULL: the scalar
- * ones fit everything. `only` (may be NULL) restricts to a NULL-terminated list of names, in
- * order of preference; NULL is returned when none of them runs here. */
+/* The best kernel for a matrix on a processor with features `cpu` (cpu.h). Never NULL without
+ * `only`: the scalar one fits everything with cols in 1..BN_KERNEL_COLS_MAX. `only` (may be NULL)
+ * restricts to a NULL-terminated list of names, in order of preference; NULL is returned when none
+ * of them runs here. */
 const struct bn_kernel *bn_kernel_choose(uint64_t cpu, uint32_t rows, uint32_t cols,
 					 const char *const *only);
 

@@ -24,8 +24,8 @@ static inline float bn_fold16(float p[16])
 	return p[0];
 }
 
-/* Quantization: magnitudes below this count as this (as the reference code does), and the float bits that
- * divide finite from not, and that say "not a number" the same way on every processor. */
+/* Quantization: magnitudes below this count as this (as the reference code does), and the float
+ * bits that divide finite from not, and that say "not a number" the same way on every processor. */
 #define BN_ABSMAX_FLOOR  1e-5f
 #define BN_INFINITY_BITS 0x7f800000u
 #define BN_NAN_BITS      0x7fc00000u

@@ -13,6 +13,7 @@
 static const struct bn_kernel *const kernels[] = {
 #if defined(__x86_64__)
 	&bn_kernel_i2s_vnni,
+	&bn_kernel_i2s_avxvnni,
 	&bn_kernel_i2s_avx2,
 #elif defined(__aarch64__)
 	&bn_kernel_i2s_dotprod,

@@ -33,8 +33,8 @@ static void row_sums(int32_t sum[TOKENS], const uint8_t *row, const struct bn_ac
 		uint8_t code[BN_I2S_COLS];
 		decode(code, row + (size_t)b * BN_I2S_LINE);
 		for (uint32_t t = 0; t < n; t++) {
-			const int8_t *q = acts->q + (size_t)(t0 + t) * acts->stride +
-					  (size_t)b * BN_I2S_COLS;
+			const int8_t *q =
+				acts->q + (size_t)(t0 + t) * acts->stride + (size_t)b * BN_I2S_COLS;
 			int32_t s = 0;
 			for (unsigned c = 0; c < BN_I2S_COLS; c++) {
 				s += code[c] * q[c];
@@ -67,11 +67,10 @@ static void mul(const struct bn_mul *m, uint32_t row0, uint32_t row1)
 	}
 }
 
-/* Anything whose sums fit int32: 2 * 128 * cols. */
 static bool fits(uint32_t rows, uint32_t cols)
 {
 	return rows > 0 && rows <= UINT32_MAX - BN_I2S_ROWS && cols > 0 &&
-	       cols < UINT32_C(1) << 23;
+	       cols <= BN_KERNEL_COLS_MAX;
 }
 
 const struct bn_kernel bn_kernel_i2s_scalar = {

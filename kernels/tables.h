@@ -17,6 +17,7 @@ extern const struct bn_dense bn_dense_scalar[BN_DENSE_TYPE_COUNT];
 
 #if defined(__x86_64__)
 extern const struct bn_kernel bn_kernel_i2s_avx2;
+extern const struct bn_kernel bn_kernel_i2s_avxvnni;
 extern const struct bn_kernel bn_kernel_i2s_vnni;
 extern const struct bn_vec bn_vec_avx2;
 extern const struct bn_vec bn_vec_avx512;

@@ -70,7 +70,7 @@ static unsigned element(const uint8_t *blocks, uint64_t i)
 {
 	const unsigned p = (unsigned)(i % BLOCK);
 
-	return (blocks[i / BLOCK * BLOCK_BYTES + p % 32] >> (6 - 2 * (p / 32))) & 3u;
+	return ((unsigned)blocks[i / BLOCK * BLOCK_BYTES + p % 32] >> (6 - 2 * (p / 32))) & 3u;
 }
 
 bool bn_trits_from_i2s(uint8_t *dst, const uint8_t *blocks, uint64_t first, uint32_t rows,

@@ -24,7 +24,7 @@ struct bn_trits {
 
 static inline int bn_trit(const struct bn_trits *t, uint32_t row, uint32_t col)
 {
-	return (int)((t->codes[row * t->stride + col / 4] >> (2 * (col % 4))) & 3u) - 1;
+	return (int)(((unsigned)t->codes[row * t->stride + col / 4] >> (2 * (col % 4))) & 3u) - 1;
 }
 
 static inline size_t bn_trits_stride(uint32_t cols)
@@ -37,7 +37,9 @@ static inline size_t bn_trits_stride(uint32_t cols)
  * bytes: bits 7-6 of byte p are element p, 5-4 are 32+p, 3-2 are 64+p, 1-0 are 96+p) into
  * canonical rows. `blocks` is the start of the tensor's data; first and count are whole rows:
  * first = row0 * cols, count = rows * cols. Rows may straddle blocks (cols % 128 != 0 is fine).
- * dst is [rows, bn_trits_stride(cols)]. Returns false when a code 3 is met: damaged or not I2_S.
+ * dst is [rows, bn_trits_stride(cols)]. The block that holds the last element is read whole.
+ * Returns false when a code 3 is met among the elements asked for: damaged or not I2_S; dst is
+ * then filled, but worthless.
  */
 bool bn_trits_from_i2s(uint8_t *dst, const uint8_t *blocks, uint64_t first, uint32_t rows,
 		       uint32_t cols);

@@ -17,8 +17,8 @@ enum {
 	STEP = 16,
 	HEADS = 2,     /* query heads worked on together    */
 	POSITIONS = 2, /* positions of k worked on together */
+	AHEAD = 8192,  /* bytes of k and v prefetched ahead */
 };
-
 
 /* bn_expf. */
 BN_INLINE __m256 exp_ps(__m256 x)
@@ -105,8 +105,7 @@ static void rmsnorm(float *out, const float *x, const float *gain, uint32_t n, f
 /* Float bits without sign compare like the floats, infinity and NaN on top. */
 BN_INLINE __m256i larger8(__m256i max, __m256 x)
 {
-	const __m256i bits =
-		_mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(INT32_MAX));
+	const __m256i bits = _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(INT32_MAX));
 
 	return _mm256_max_epu32(max, bits);
 }
@@ -160,7 +159,8 @@ static float quantize_factor(float *scale, uint32_t max_bits)
 BN_INLINE __m256i store_quantized(int8_t *q, __m256 x, __m256 s)
 {
 	const __m256i v = _mm256_cvtps_epi32(_mm256_mul_ps(x, s));
-	const __m128i w = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+	const __m128i w =
+		_mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
 
 	_mm_storel_epi64((__m128i *)q, _mm_packs_epi16(w, w));
 	return v;
@@ -269,8 +269,7 @@ static void rope_norm(float *x, const float *cos, const float *sin, uint32_t hal
 		const __m256 swapped = _mm256_permute_ps(v, 0xb1);
 		/* Even lanes x0 c - x1 s, odd lanes x1 c + x0 s. */
 		const __m256 turn = _mm256_xor_ps(s, flip);
-		_mm256_storeu_ps(x + 2 * i,
-				 _mm256_fmadd_ps(swapped, turn, _mm256_mul_ps(v, c)));
+		_mm256_storeu_ps(x + 2 * i, _mm256_fmadd_ps(swapped, turn, _mm256_mul_ps(v, c)));
 	}
 	for (; i < half; i++) {
 		const float x0 = x[2 * i], x1 = x[2 * i + 1];
@@ -331,6 +330,11 @@ static void to_half(uint16_t *dst, const float *src, uint32_t n)
 
 /* ---- attention ---------------------------------------------------------------------------- */
 
+BN_INLINE void prefetch(const uint16_t *p)
+{
+	_mm_prefetch((const char *)p + AHEAD, _MM_HINT_T0);
+}
+
 BN_INLINE __m256 load_half(const uint16_t *p)
 {
 	return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
@@ -359,6 +363,7 @@ BN_INLINE void score_tile(float *score, const float *q, const uint16_t *k, uint3
 	for (; d + STEP <= head_dim; d += STEP) {
 		BN_UNROLL
 		for (unsigned j = 0; j < POSITIONS; j++) {
+			prefetch(row[j] + d);
 			const __m256 ka = load_half(row[j] + d);
 			const __m256 kb = load_half(row[j] + d + LANES);
 			BN_UNROLL
@@ -451,12 +456,12 @@ BN_INLINE void value_tile(float *acc, const float *weight, const uint16_t *v, ui
 		const uint16_t *row = v + (size_t)p * head_dim + d;
 		BN_UNROLL
 		for (unsigned c = 0; c < C; c++) {
+			prefetch(row + c * LANES);
 			const __m256 x = load_half(row + c * LANES);
 			BN_UNROLL
 			for (unsigned h = 0; h < H; h++) {
 				const float w = weight[h * BN_ATTEND_BLOCK + p];
-				a[h * C + c] =
-					_mm256_fmadd_ps(_mm256_set1_ps(w), x, a[h * C + c]);
+				a[h * C + c] = _mm256_fmadd_ps(_mm256_set1_ps(w), x, a[h * C + c]);
 			}
 		}
 	}

@@ -19,21 +19,22 @@ enum {
 	LANES = 16,
 	HEADS = 4,     /* query heads worked on together        */
 	POSITIONS = 4, /* positions of k worked on together     */
+	AHEAD = 8192,  /* bytes of k and v prefetched ahead     */
 };
 
 BN_INLINE __mmask16 first(uint32_t n)
 {
-	return n >= LANES ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1);
+	return (__mmask16)(n >= LANES ? 0xffffu : (1u << n) - 1);
 }
 
 /* Sums a + b, c + d folded 8 apart, then 4: four registers to four quarters of one, which are
  * folded 2 and 1 apart in place. Lane order of the result: a, b, c, d. */
 BN_INLINE __m128 fold4(__m512 a, __m512 b, __m512 c, __m512 d)
 {
-	const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44),
-					_mm512_shuffle_f32x4(a, b, 0xee));
-	const __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44),
-					_mm512_shuffle_f32x4(c, d, 0xee));
+	const __m512 ab =
+		_mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+	const __m512 cd =
+		_mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
 	__m512 x = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88),
 				 _mm512_shuffle_f32x4(ab, cd, 0xdd));
 	x = _mm512_add_ps(x, _mm512_permute_ps(x, 0x4e));
@@ -57,8 +58,8 @@ BN_INLINE __m512 exp_ps(__m512 x)
 
 	const __m512 magic = _mm512_set1_ps(BN_EXP_ROUND);
 	const __m512 one = _mm512_set1_ps(1.0f);
-	const __m512 n = _mm512_sub_ps(_mm512_fmadd_ps(x, _mm512_set1_ps(BN_EXP_LOG2E), magic),
-				       magic);
+	const __m512 n =
+		_mm512_sub_ps(_mm512_fmadd_ps(x, _mm512_set1_ps(BN_EXP_LOG2E), magic), magic);
 	__m512 r = _mm512_fmadd_ps(n, _mm512_set1_ps(-BN_EXP_LN2_HI), x);
 	r = _mm512_fmadd_ps(n, _mm512_set1_ps(-BN_EXP_LN2_LO), r);
 
@@ -270,6 +271,11 @@ static void to_half(uint16_t *dst, const float *src, uint32_t n)
 
 /* ---- attention ---------------------------------------------------------------------------- */
 
+BN_INLINE void prefetch(const uint16_t *p)
+{
+	_mm_prefetch((const char *)p + AHEAD, _MM_HINT_T0);
+}
+
 BN_INLINE __m512 load_half(const uint16_t *p, __mmask16 m)
 {
 	return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, p));
@@ -297,6 +303,7 @@ BN_INLINE void score_tile(float *score, const float *q, const uint16_t *k, uint3
 		__m512 kv[POSITIONS];
 		BN_UNROLL
 		for (unsigned j = 0; j < POSITIONS; j++) {
+			prefetch(row[j] + d);
 			kv[j] = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(row[j] + d)));
 		}
 		BN_UNROLL
@@ -384,6 +391,7 @@ BN_INLINE void value_tile(float *acc, const float *weight, const uint16_t *v, ui
 		__m512 x[8];
 		BN_UNROLL
 		for (unsigned c = 0; c < C; c++) {
+			prefetch(row + c * LANES);
 			x[c] = load_half(row + c * LANES, c + 1 == C ? m : (__mmask16)0xffff);
 		}
 		BN_UNROLL

@@ -134,7 +134,7 @@ static void budget_never_passes_its_limit(void **state)
 	for (int i = 0; i < 100000; i++) {
 		int h = rand() % HOLDERS;
 		uint64_t bytes = (uint64_t)(rand() % 2000);
-		char name[8];
+		char name[16];
 
 		snprintf(name, sizeof(name), "h%d", h);
 		if (rand() % 2 == 0) {
@@ -153,7 +153,7 @@ static void budget_never_passes_its_limit(void **state)
 		assert_true(bn_budget_peak(b) <= 10000);
 	}
 	for (int h = 0; h < HOLDERS; h++) {
-		char name[8];
+		char name[16];
 
 		snprintf(name, sizeof(name), "h%d", h);
 		bn_budget_release(b, BN_BUDGET_KV, name, held[h]);

@@ -39,7 +39,7 @@ def tool(env, *where):
     """Path of a built program: from the environment ctest sets, else from the build folder."""
     path = os.environ.get(env) or os.path.join(BINARY_DIR, *where)
     if not os.path.exists(path):
-        raise Skip("%s is not built" % path)
+        raise AssertionError("%s is not built" % path)
     return path
 
 
@@ -328,7 +328,8 @@ class Daemon:
             status = self.process.wait()
         self.log.close()
         if kind is not None:
-            sys.stdout.write("--- log of bnd (ended with %r)\n%s---\n" % (status, self.log_text()))
+            tail = "\n".join(self.log_text().splitlines()[-40:])
+            sys.stdout.write("--- log of bnd (ended with %r)\n%s\n---\n" % (status, tail))
         else:
             # The ledger and the loop are asserted by bnd itself at its end.
             assert status == 0, "bnd ended with %d:\n%s" % (status, self.log_text())

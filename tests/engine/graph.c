@@ -1,7 +1,9 @@
 #include "tests/engine/graph.h"
 
 #include "engine/gguf_write.h"
+#include "kernels/cpu.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,4 +196,22 @@ void graph_write(const struct graph *g, const char *path)
 	}
 	must(bn_gguf_commit(w, &err) == BN_OK, "cannot write");
 	bn_gguf_writer_free(w);
+}
+
+enum bn_status bind_file(struct bound *b, const char *path, const char *const *only,
+			 struct bn_error *err)
+{
+	memset(b, 0, sizeof(*b));
+	must(bn_file_open(&b->file, AT_FDCWD, path, false, err) == BN_OK, path);
+	must(bn_gguf_open(&b->gguf, &b->file, err) == BN_OK, "the directory");
+	must(bn_hyper_read(&b->hyper, b->gguf, err) == BN_OK, "the hyper-parameters");
+	return bn_binding_new(&b->binding, b->gguf, &b->file, &b->hyper, bn_cpu_features(), only,
+			      err);
+}
+
+void unbind(struct bound *b)
+{
+	bn_binding_free(b->binding);
+	bn_gguf_free(b->gguf);
+	bn_file_close(&b->file);
 }

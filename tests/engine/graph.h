@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/binding.h"
 #include "engine/ggml.h"
 
 enum { GRAPH_MAX = 64, GRAPH_NAME = 96 };
@@ -61,5 +62,18 @@ struct graph_tensor *graph_add(struct graph *g, const char *name, enum bn_ggml_t
 
 /* Writes it; aborts on failure. */
 void graph_write(const struct graph *g, const char *path);
+
+/* An open file and what was bound of it. */
+struct bound {
+	struct bn_file file;
+	struct bn_gguf *gguf;
+	struct bn_hyper hyper;
+	struct bn_binding *binding;
+};
+
+/* Opens and binds a file whose directory and hyper-parameters are sound; undo with unbind. */
+enum bn_status bind_file(struct bound *b, const char *path, const char *const *only,
+			 struct bn_error *err);
+void unbind(struct bound *b);
 
 #endif

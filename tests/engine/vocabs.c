@@ -67,7 +67,10 @@ char *vocabs_read(const char *name, size_t *n)
 /* Memory that lives as long as the vocabulary. */
 static char *own(struct vocabs *v, char *block)
 {
-	v->owned = must(realloc(v->owned, (v->n_owned + 1) * sizeof(*v->owned)));
+	if (v->n_owned == v->owned_capacity) {
+		v->owned_capacity = v->n_owned == 0 ? 1024 : 2 * v->n_owned;
+		v->owned = must(realloc(v->owned, v->owned_capacity * sizeof(*v->owned)));
+	}
 	v->owned[v->n_owned++] = block;
 	return block;
 }

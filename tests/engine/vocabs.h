@@ -23,6 +23,7 @@ struct vocabs {
 	uint32_t merges_capacity;
 	char **owned; /* [n_owned] blocks to free */
 	size_t n_owned;
+	size_t owned_capacity;
 };
 
 /* The whole file BN_TEST_DATA/name, NUL-terminated; for names ending in .gz what it unpacks to.

@@ -33,6 +33,7 @@ for file in cpu trits registry i2s scalar vec_scalar rope dense dense_scalar \
 done
 # shellcheck disable=SC2086
 $cc -std=c11 -D_GNU_SOURCE -I"$src" -O2 -static -o "$work/compare" \
-	"$src/tests/kernels/arm64_main.c" "$src/tests/kernels/rig.c" $objects -lm
+	"$src/tests/kernels/arm64_main.c" "$src/tests/kernels/rig.c" \
+	"$src/tests/kernels/rig_float.c" $objects -lm
 "$emulator" -cpu max "$work/compare" i2s.dotprod
 "$emulator" -cpu cortex-a53 "$work/compare" i2s.neon

@@ -121,6 +121,7 @@ int main(int argc, char **argv)
 		const char *chosen = bn_kernel_choose(rig_cpu(), 64, 64, NULL)->name;
 		report(chosen, "chosen", strcmp(chosen, argv[1]) == 0, argv[1]);
 	}
+	report("scalar", "results recorded for every architecture", rig_digest() == RIG_DIGEST, "");
 	kernels();
 	vecs();
 	denses();

@@ -62,6 +62,11 @@ bool rig_compare_attend(struct rig *rig, const struct bn_vec *v);
 bool rig_compare_dense(struct rig *rig, const struct bn_dense *d, uint32_t rows_max,
 		       uint32_t cols_max, uint32_t tokens_max);
 
+/* A hash over the outputs of the scalar sets on fixed inputs: must be RIG_DIGEST on every
+ * architecture and compiler, or the promise of the same bits everywhere is broken. */
+#define RIG_DIGEST UINT64_C(0xff663e3cc628fbc1)
+uint64_t rig_digest(void);
+
 /* A random row of a type: finite weights of about unit size. */
 void rig_dense_row(struct rig *rig, enum bn_dense_type type, uint8_t *row, uint32_t cols);
 

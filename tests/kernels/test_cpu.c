@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#define ALL_X86                                                                                    \
+#define ALL_X86 \
 	(BN_CPU_SSSE3 | BN_CPU_AVX2 | BN_CPU_AVX512 | BN_CPU_VNNI | BN_CPU_VBMI | BN_CPU_AVXVNNI)
 #define ALL_ARM (BN_CPU_NEON | BN_CPU_DOTPROD | BN_CPU_I8MM)
 
@@ -68,10 +68,10 @@ static void features_agree_with_proc_cpuinfo(void **state)
 		uint64_t bit;
 		const char *flag;
 	} rows[] = {
-		{ BN_CPU_SSSE3, " ssse3 " },	   { BN_CPU_AVX2, " avx2 " },
-		{ BN_CPU_AVX512, " avx512bw " },   { BN_CPU_VNNI, " avx512_vnni " },
-		{ BN_CPU_VBMI, " avx512vbmi " },   { BN_CPU_AVXVNNI, " avx_vnni " },
-		{ BN_CPU_DOTPROD, " asimddp " },   { BN_CPU_I8MM, " i8mm " },
+		{ BN_CPU_SSSE3, " ssse3 " },     { BN_CPU_AVX2, " avx2 " },
+		{ BN_CPU_AVX512, " avx512bw " }, { BN_CPU_VNNI, " avx512_vnni " },
+		{ BN_CPU_VBMI, " avx512vbmi " }, { BN_CPU_AVXVNNI, " avx_vnni " },
+		{ BN_CPU_DOTPROD, " asimddp " }, { BN_CPU_I8MM, " i8mm " },
 		{ BN_CPU_NEON, " asimd " },
 	};
 	const uint64_t features = bn_cpu_features();

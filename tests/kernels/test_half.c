@@ -15,8 +15,8 @@ static double value(uint16_t h)
 {
 	const int exponent = (h >> 10) & 31;
 	const int mantissa = h & 1023;
-	const double x = exponent == 0 ? ldexp(mantissa, -24)
-				       : ldexp(1024 + mantissa, exponent - 25);
+	const double x =
+		exponent == 0 ? ldexp(mantissa, -24) : ldexp(1024 + mantissa, exponent - 25);
 	return h & 0x8000 ? -x : x;
 }
 

@@ -92,6 +92,8 @@ static void choose_takes_the_best_the_features_allow(void **state)
 	assert_string_equal(bn_kernel_choose(BN_CPU_SSSE3, 100, 100, NULL)->name, "i2s.scalar");
 	assert_string_equal(bn_kernel_choose(avx2, 100, 100, NULL)->name, "i2s.avx2");
 	assert_string_equal(bn_kernel_choose(avx512, 100, 100, NULL)->name, "i2s.avx2");
+	assert_string_equal(bn_kernel_choose(avx2 | BN_CPU_AVXVNNI, 100, 100, NULL)->name,
+			    "i2s.avxvnni");
 	assert_string_equal(bn_kernel_choose(avx512 | BN_CPU_VNNI, 100, 100, NULL)->name,
 			    "i2s.vnni");
 	assert_string_equal(bn_vec_choose(avx2)->name, "avx2");

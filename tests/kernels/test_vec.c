@@ -68,6 +68,14 @@ static void attention_has_the_bits_of_the_scalar_one_head_by_head_too(void **sta
 	}
 }
 
+static void scalar_results_are_those_recorded_for_every_architecture(void **state)
+{
+	(void)state;
+	if (rig_digest() != RIG_DIGEST) {
+		fail_msg("digest 0x%016llx", (unsigned long long)rig_digest());
+	}
+}
+
 static void exp_is_within_two_ten_millionths_everywhere(void **state)
 {
 	double worst = 0.0;
@@ -386,6 +394,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_set_has_the_bits_of_the_scalar_one),
 		cmocka_unit_test(attention_has_the_bits_of_the_scalar_one_head_by_head_too),
+		cmocka_unit_test(scalar_results_are_those_recorded_for_every_architecture),
 		cmocka_unit_test(exp_is_within_two_ten_millionths_everywhere),
 		cmocka_unit_test(exp_of_special_values),
 		cmocka_unit_test(fold_adds_eight_apart_then_four_two_one),

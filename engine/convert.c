@@ -1,0 +1,655 @@
+/*
+ * The order of the file: embedding, each layer's tensors as a step meets them, the last norm, the
+ * output matrix. Each tensor is read, turned into what the file holds, digested and written before the
+ * next one is looked at.
+ */
+#include "engine/convert.h"
+
+#include "engine/convert_keys.h"
+#include "engine/convert_verify.h"
+#include "engine/gguf_write.h"
+#include "engine/quantize.h"
+#include "engine/ternary.h"
+#include "kernels/half.h"
+#include "kernels/trits.h"
+#include "proto/assert.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <math.h>
+#include <openssl/evp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+enum {
+	PIECE_BYTES = 4 * 1024 * 1024, /* of a source tensor, at least one row */
+	I2S_TRAILER = 32,              /* the scale and zeros                  */
+	HEADER_ROOM = 64 * 1024 * 1024,
+};
+
+static const char *const gguf_names[BN_PROJ_COUNT] = {
+	[BN_PROJ_Q] = "attn_q",	     [BN_PROJ_K] = "attn_k",	 [BN_PROJ_V] = "attn_v",
+	[BN_PROJ_O] = "attn_output", [BN_PROJ_GATE] = "ffn_gate", [BN_PROJ_UP] = "ffn_up",
+	[BN_PROJ_DOWN] = "ffn_down",
+};
+
+/* A tensor of the output and where it comes from. */
+struct job {
+	char source[BN_CHECKPOINT_NAME_BYTES];
+	uint32_t layer;
+	enum bn_projection projection; /* for I2_S */
+	uint32_t n_dims;
+	uint64_t nbytes;
+};
+
+struct conversion {
+	const struct bn_checkpoint *c;
+	const struct bn_convert_options *options;
+	struct bn_convert_report *report;
+	struct bn_gguf_writer *w;
+	struct bn_error *err;
+	size_t n;
+	struct job *jobs;                 /* [n] */
+	struct bn_verify_tensor *tensors; /* [n], the same ones as they are to be */
+	EVP_MD_CTX *digest;
+	uint8_t *piece;  /* bytes of the source, one piece       */
+	float *values;   /* the same as floats                   */
+	uint8_t *packed; /* a packed tensor                      */
+	uint8_t *codes;  /* canonical codes of a tensor          */
+	uint8_t *turned; /* the same, rows permuted; or encoded  */
+	uint64_t total_bytes, done_bytes;
+};
+
+__attribute__((format(printf, 2, 3))) static void notice(struct bn_convert_report *r,
+							 const char *format, ...)
+{
+	va_list args;
+
+	if (r->n_notices < BN_CONVERT_NOTICES) {
+		va_start(args, format);
+		vsnprintf(r->notices[r->n_notices++], BN_CONVERT_NOTICE_BYTES, format, args);
+		va_end(args);
+	}
+}
+
+static void progress(struct conversion *v, const char *phase, uint64_t done)
+{
+	if (v->options->progress != NULL) {
+		v->options->progress(v->options->who, phase, done, v->total_bytes);
+	}
+}
+
+/* --- the plan -------------------------------------------------------------------------------- */
+
+/* What rows of this width can be, at most as small as asked. */
+static enum bn_ggml_type embedding_type(const struct bn_checkpoint *c,
+					const struct bn_convert_options *options)
+{
+	enum bn_ggml_type type = options->embedding;
+
+	if (type == BN_GGML_Q6_K && bn_quantize_row_bytes(type, c->dim) == 0) {
+		type = BN_GGML_Q8_0;
+	}
+	if (type == BN_GGML_Q8_0 && bn_quantize_row_bytes(type, c->dim) == 0) {
+		type = BN_GGML_F16;
+	}
+	return type == BN_GGML_Q6_K || type == BN_GGML_Q8_0 ? type : BN_GGML_F16;
+}
+
+static void add(struct conversion *v, const char *source, const char *name, enum bn_ggml_type type,
+		uint32_t rows, uint32_t cols)
+{
+	struct bn_verify_tensor *t = &v->tensors[v->n];
+	struct job *job = &v->jobs[v->n++];
+	const uint64_t dims[2] = { cols, rows };
+
+	snprintf(job->source, sizeof(job->source), "%s", source);
+	snprintf(t->name, sizeof(t->name), "%s", name);
+	t->type = type;
+	t->rows = rows;
+	t->cols = cols;
+	job->n_dims = rows == 1 ? 1 : 2;
+	/* The checkpoint's dimensions are in range, and blocks were checked with them. */
+	bn_assert(bn_ggml_nbytes(type, job->n_dims, dims, &job->nbytes) == BN_GGML_FITS);
+	v->total_bytes += job->nbytes;
+}
+
+static void add_norm(struct conversion *v, uint32_t layer, const char *part, const char *name,
+		     uint32_t cols)
+{
+	char source[BN_CHECKPOINT_NAME_BYTES], target[BN_VERIFY_NAME_BYTES];
+
+	snprintf(source, sizeof(source), "model.layers.%u.%s.weight", layer, part);
+	snprintf(target, sizeof(target), "blk.%u.%s.weight", layer, name);
+	add(v, source, target, BN_GGML_F32, 1, cols);
+}
+
+static void add_projection(struct conversion *v, uint32_t layer, enum bn_projection p)
+{
+	char source[BN_CHECKPOINT_NAME_BYTES], target[BN_VERIFY_NAME_BYTES];
+	uint32_t rows, cols;
+
+	bn_checkpoint_shape(v->c, p, &rows, &cols);
+	bn_checkpoint_projection(source, layer, p, "weight");
+	snprintf(target, sizeof(target), "blk.%u.%s.weight", layer, gguf_names[p]);
+	add(v, source, target, BN_GGML_I2_S, rows, cols);
+	v->jobs[v->n - 1].layer = layer;
+	v->jobs[v->n - 1].projection = p;
+}
+
+static void add_layer(struct conversion *v, uint32_t l)
+{
+	const struct bn_checkpoint *c = v->c;
+
+	add_norm(v, l, "input_layernorm", "attn_norm", c->dim);
+	for (unsigned p = BN_PROJ_Q; p <= BN_PROJ_V; p++) {
+		add_projection(v, l, (enum bn_projection)p);
+	}
+	if (c->sub_norms) {
+		add_norm(v, l, c->attn_sub_norm, "attn_sub_norm", c->heads * c->head_dim);
+	}
+	add_projection(v, l, BN_PROJ_O);
+	add_norm(v, l, "post_attention_layernorm", "ffn_norm", c->dim);
+	add_projection(v, l, BN_PROJ_GATE);
+	add_projection(v, l, BN_PROJ_UP);
+	if (c->sub_norms) {
+		add_norm(v, l, c->ffn_sub_norm, "ffn_sub_norm", c->ffn);
+	}
+	add_projection(v, l, BN_PROJ_DOWN);
+}
+
+static enum bn_status plan(struct conversion *v)
+{
+	const struct bn_checkpoint *c = v->c;
+	const enum bn_ggml_type embedding = embedding_type(c, v->options);
+	const size_t most = 3 + (size_t)c->layers * (BN_PROJ_COUNT + 4);
+
+	v->jobs = calloc(most, sizeof(*v->jobs));
+	v->tensors = calloc(most, sizeof(*v->tensors));
+	if (v->jobs == NULL || v->tensors == NULL) {
+		return bn_fail(v->err, BN_E_MEMORY, "no memory to plan %zu tensors", most);
+	}
+	add(v, "model.embed_tokens.weight", "token_embd.weight", embedding, c->n_vocab, c->dim);
+	for (uint32_t l = 0; l < c->layers; l++) {
+		add_layer(v, l);
+	}
+	add(v, "model.norm.weight", "output_norm.weight", BN_GGML_F32, 1, c->dim);
+	if (!c->tied) {
+		add(v, "lm_head.weight", "output.weight", embedding, c->n_vocab, c->dim);
+	}
+	return BN_OK;
+}
+
+static void free_plan(struct conversion *v)
+{
+	free(v->jobs);
+	free(v->tensors);
+}
+
+/* --- reading --------------------------------------------------------------------------------- */
+
+static void to_floats(float *dst, const uint8_t *src, enum bn_safetensors_type type, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint16_t half;
+
+		switch (type) {
+		case BN_ST_F32:
+			memcpy(&dst[i], src + 4 * i, 4);
+			break;
+		case BN_ST_F16:
+			memcpy(&half, src + 2 * i, 2);
+			dst[i] = bn_half_to_float(half);
+			break;
+		default:
+			memcpy(&half, src + 2 * i, 2);
+			dst[i] = bn_bf16_to_float(half);
+			break;
+		}
+	}
+}
+
+/* Rows [row, row + n) of a float tensor to v->values; n rows fit a piece. */
+static enum bn_status read_rows(struct conversion *v, const struct bn_safetensors_tensor *t,
+				uint32_t cols, uint32_t row, uint32_t n)
+{
+	const size_t width = bn_safetensors_width(t->type);
+	const size_t count = (size_t)n * cols;
+	const enum bn_status status =
+		bn_safetensors_read(v->c->tensors, t, (uint64_t)row * cols * width, v->piece,
+				    count * width, v->err);
+
+	if (status == BN_OK) {
+		to_floats(v->values, v->piece, t->type, count);
+	}
+	return status;
+}
+
+static uint32_t rows_of_piece(uint32_t cols)
+{
+	const uint32_t rows = PIECE_BYTES / 4 / cols;
+
+	return rows > 0 ? rows : 1;
+}
+
+/* --- ternary matrices ------------------------------------------------------------------------ */
+
+static enum bn_status unpack(struct conversion *v, const struct job *job,
+			     struct bn_verify_tensor *t,
+			     const struct bn_safetensors_tensor *source)
+{
+	uint32_t bad;
+	float scale;
+	enum bn_status status = bn_safetensors_read(v->c->tensors, source, 0, v->packed,
+						    (size_t)t->rows / 4 * t->cols, v->err);
+
+	if (status == BN_OK) {
+		status = bn_checkpoint_scale(v->c, job->layer, job->projection, &scale, v->err);
+	}
+	if (status != BN_OK) {
+		return status;
+	}
+	if (!bn_ternary_unpack(v->codes, v->packed, t->rows, t->cols, &bad)) {
+		return bn_fail(v->err, BN_E_FORMAT,
+			       "tensor '%s': row %u holds a code 3, which is no trit: the file is "
+			       "damaged or packed in another way",
+			       job->source, bad);
+	}
+	t->scale = v->c->divide ? 1.0f / scale : scale;
+	v->report->packed++;
+	return BN_OK;
+}
+
+static enum bn_status look(struct conversion *v, const struct bn_verify_tensor *t,
+			   const struct bn_safetensors_tensor *source, struct bn_ternary_survey *s)
+{
+	const uint32_t piece = rows_of_piece(t->cols);
+	enum bn_status status = BN_OK;
+
+	for (uint32_t row = 0; row < t->rows && status == BN_OK; row += piece) {
+		const uint32_t n = t->rows - row < piece ? t->rows - row : piece;
+
+		status = read_rows(v, source, t->cols, row, n);
+		if (status == BN_OK) {
+			bn_ternary_look(s, v->values, (size_t)n * t->cols);
+		}
+	}
+	return status;
+}
+
+static enum bn_status judge(struct conversion *v, const struct job *job,
+			    const struct bn_ternary_survey *s)
+{
+	if (s->n_broken > 0) {
+		return bn_fail(v->err, BN_E_FORMAT,
+			       "tensor '%s': %llu weights are not finite numbers", job->source,
+			       (unsigned long long)s->n_broken);
+	}
+	if (bn_ternary_is_exact(s)) {
+		v->report->dequantized++;
+		return BN_OK;
+	}
+	if (!v->c->may_ternarize) {
+		return bn_fail(v->err, BN_E_NOT_SUPPORTED,
+			       "tensor '%s' is not ternary (|weights| from %g to %g), and nothing in "
+			       "config.json says that the model was trained for it; --ternarize "
+			       "rounds it nevertheless",
+			       job->source, (double)s->min, (double)s->max);
+	}
+	v->report->latent++;
+	return BN_OK;
+}
+
+static enum bn_status ternarize(struct conversion *v, const struct job *job,
+				struct bn_verify_tensor *t,
+				const struct bn_safetensors_tensor *source)
+{
+	const uint32_t piece = rows_of_piece(t->cols);
+	const size_t stride = bn_trits_stride(t->cols);
+	struct bn_ternary_survey s = { 0 };
+	float factor;
+	enum bn_status status = look(v, t, source, &s);
+
+	if (status == BN_OK) {
+		status = judge(v, job, &s);
+	}
+	if (status != BN_OK) {
+		return status;
+	}
+	bn_ternary_scale(&s, &factor, &t->scale);
+	for (uint32_t row = 0; row < t->rows && status == BN_OK; row += piece) {
+		const uint32_t n = t->rows - row < piece ? t->rows - row : piece;
+
+		status = read_rows(v, source, t->cols, row, n);
+		for (uint32_t i = 0; i < n && status == BN_OK; i++) {
+			bn_ternary_round(v->codes + (row + i) * stride,
+					 v->values + (size_t)i * t->cols, t->cols, factor);
+		}
+	}
+	return status;
+}
+
+/* Codes 1 are zero weights. Unused places of a row's last byte hold them too and are not counted. */
+static void count_zeros(struct conversion *v, const uint8_t *codes, const struct bn_verify_tensor *t)
+{
+	const size_t stride = bn_trits_stride(t->cols), n = t->rows * stride;
+	uint64_t zeros = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const unsigned odd = codes[i] & 0x55u & ~(unsigned)(codes[i] >> 1);
+
+		zeros += (unsigned)__builtin_popcount(odd);
+	}
+	v->report->zero_trits += zeros - (uint64_t)t->rows * (stride * 4 - t->cols);
+	v->report->trits += (uint64_t)t->rows * t->cols;
+}
+
+static enum bn_status put_trits(struct conversion *v, const struct job *job,
+				struct bn_verify_tensor *t,
+				const struct bn_safetensors_tensor *source)
+{
+	const size_t stride = bn_trits_stride(t->cols);
+	const bool turn = v->c->arch->rope == BN_ROPE_NORM &&
+			  (job->projection == BN_PROJ_Q || job->projection == BN_PROJ_K);
+	struct bn_trits trits = { v->codes, stride, t->rows, t->cols };
+	unsigned char trailer[I2S_TRAILER] = { 0 };
+	enum bn_status status = v->c->form == BN_FORM_PACKED ? unpack(v, job, t, source)
+							     : ternarize(v, job, t, source);
+
+	if (status != BN_OK) {
+		return status;
+	}
+	if (turn) {
+		for (uint32_t r = 0; r < t->rows; r++) {
+			memcpy(v->turned + r * stride,
+			       v->codes + bn_ternary_permuted(r, v->c->head_dim) * stride, stride);
+		}
+		trits.codes = v->turned;
+	}
+	count_zeros(v, trits.codes, t);
+	EVP_DigestUpdate(v->digest, trits.codes, t->rows * stride);
+	/* The packed bytes are no longer needed: their room holds the blocks of the file. */
+	bn_trits_to_i2s(v->packed, &trits);
+	memcpy(trailer, &t->scale, sizeof(t->scale));
+	bn_gguf_write(v->w, v->packed, (size_t)t->rows * t->cols / 4);
+	bn_gguf_write(v->w, trailer, sizeof(trailer));
+	return BN_OK;
+}
+
+/* --- the others ------------------------------------------------------------------------------ */
+
+static enum bn_status put_rows(struct conversion *v, const struct job *job,
+			       const struct bn_verify_tensor *t,
+			       const struct bn_safetensors_tensor *source)
+{
+	const uint32_t piece = rows_of_piece(t->cols);
+	const size_t row_bytes = bn_quantize_row_bytes(t->type, t->cols);
+
+	for (uint32_t row = 0; row < t->rows; row += piece) {
+		const uint32_t n = t->rows - row < piece ? t->rows - row : piece;
+		const enum bn_status status = read_rows(v, source, t->cols, row, n);
+
+		if (status != BN_OK) {
+			return status;
+		}
+		for (uint32_t i = 0; i < n; i++) {
+			if (!bn_quantize_row(t->type, v->turned + i * row_bytes,
+					     v->values + (size_t)i * t->cols, t->cols)) {
+				return bn_fail(v->err, BN_E_FORMAT,
+					       "tensor '%s': row %u has a value that is not finite or "
+					       "too large for %s",
+					       job->source, row + i, bn_ggml_name(t->type));
+			}
+		}
+		EVP_DigestUpdate(v->digest, v->turned, n * row_bytes);
+		bn_gguf_write(v->w, v->turned, n * row_bytes);
+		progress(v, "converting", v->done_bytes + (uint64_t)(row + n) * row_bytes);
+	}
+	return BN_OK;
+}
+
+static enum bn_status put_tensor(struct conversion *v, size_t i)
+{
+	struct bn_verify_tensor *t = &v->tensors[i];
+	const struct job *job = &v->jobs[i];
+	const struct bn_safetensors_tensor *source =
+		bn_safetensors_find(v->c->tensors, job->source);
+	enum bn_status status;
+
+	if (EVP_DigestInit_ex(v->digest, EVP_sha256(), NULL) != 1) {
+		return bn_fail(v->err, BN_E_INTERNAL, "libcrypto has no SHA-256");
+	}
+	status = t->type == BN_GGML_I2_S ? put_trits(v, job, t, source)
+					 : put_rows(v, job, t, source);
+	if (status == BN_OK && EVP_DigestFinal_ex(v->digest, t->digest, NULL) != 1) {
+		status = bn_fail(v->err, BN_E_INTERNAL, "SHA-256 failed");
+	}
+	v->done_bytes += job->nbytes;
+	progress(v, "converting", v->done_bytes);
+	return status;
+}
+
+/* --- all of it ------------------------------------------------------------------------------- */
+
+static enum bn_status take_buffers(struct conversion *v)
+{
+	size_t ternary = 1, row = 1, piece;
+
+	for (size_t i = 0; i < v->n; i++) {
+		const struct bn_verify_tensor *t = &v->tensors[i];
+		const size_t stride = bn_trits_stride(t->cols);
+
+		row = t->cols > row ? t->cols : row;
+		if (t->type == BN_GGML_I2_S && t->rows * stride > ternary) {
+			ternary = t->rows * stride;
+		}
+	}
+	piece = row * 4 > PIECE_BYTES ? row * 4 : PIECE_BYTES;
+	v->piece = malloc(piece);
+	v->values = malloc(piece);
+	v->packed = malloc(ternary);
+	v->codes = malloc(ternary);
+	v->turned = malloc(ternary > piece ? ternary : piece);
+	v->digest = EVP_MD_CTX_new();
+	return v->piece == NULL || v->values == NULL || v->packed == NULL || v->codes == NULL ||
+			       v->turned == NULL || v->digest == NULL
+		       ? bn_fail(v->err, BN_E_MEMORY, "no memory for the buffers of converting")
+		       : BN_OK;
+}
+
+static void free_buffers(struct conversion *v)
+{
+	free(v->piece);
+	free(v->values);
+	free(v->packed);
+	free(v->codes);
+	free(v->turned);
+	EVP_MD_CTX_free(v->digest);
+}
+
+static enum bn_status check_room(const struct conversion *v, const char *path)
+{
+	char *copy = strdup(path);
+	struct statvfs fs;
+	uint64_t room;
+
+	if (copy == NULL || statvfs(dirname(copy), &fs) != 0) {
+		free(copy);
+		return BN_OK; /* the writer will say what is wrong with the folder */
+	}
+	free(copy);
+	room = (uint64_t)fs.f_bavail * fs.f_frsize;
+	if (room < v->total_bytes + HEADER_ROOM) {
+		return bn_fail(v->err, BN_E_IO,
+			       "the file takes about %llu MB and its file system has %llu MB free",
+			       (unsigned long long)((v->total_bytes + HEADER_ROOM) / 1000000),
+			       (unsigned long long)(room / 1000000));
+	}
+	return BN_OK;
+}
+
+static enum bn_status write_all(struct conversion *v, const char *part)
+{
+	const char *name = v->options->name != NULL ? v->options->name : v->c->name;
+	enum bn_status status = bn_gguf_writer_new(&v->w, part, 32, v->err);
+
+	if (status != BN_OK) {
+		return status;
+	}
+	bn_convert_keys(v->w, v->c, name);
+	for (size_t i = 0; i < v->n; i++) {
+		const uint64_t dims[2] = { v->tensors[i].cols, v->tensors[i].rows };
+
+		bn_gguf_put_tensor(v->w, v->tensors[i].name, v->tensors[i].type,
+				   v->jobs[i].n_dims, dims);
+	}
+	for (size_t i = 0; i < v->n && status == BN_OK && bn_gguf_writer_ok(v->w); i++) {
+		status = put_tensor(v, i);
+	}
+	if (status == BN_OK) {
+		status = bn_safetensors_unchanged(v->c->tensors, v->err);
+	}
+	if (status == BN_OK) {
+		status = bn_gguf_commit(v->w, v->err);
+	}
+	bn_gguf_writer_free(v->w);
+	return status;
+}
+
+static void report_verified(void *who, uint64_t done_bytes)
+{
+	progress(who, "verifying", done_bytes);
+}
+
+/* Under its name only when it is known to be right; never over a file that was not to be replaced. */
+static enum bn_status put_in_place(struct conversion *v, const char *part, const char *path)
+{
+	struct stat st;
+
+	if (stat(part, &st) == 0) {
+		v->report->file_bytes = (uint64_t)st.st_size;
+	}
+	if (v->options->force ? rename(part, path) != 0 : link(part, path) != 0) {
+		if (!v->options->force && errno != EEXIST && access(path, F_OK) != 0 &&
+		    rename(part, path) == 0) {
+			return BN_OK; /* a file system without links */
+		}
+		return bn_fail(v->err, errno == EEXIST ? BN_E_CONFLICT : BN_E_IO,
+			       "cannot put '%s' in place: %s", path, strerror(errno));
+	}
+	return BN_OK;
+}
+
+static enum bn_status run(struct conversion *v, const char *path) BN_ON_HELPER
+{
+	char *part;
+	enum bn_status status;
+
+	if (asprintf(&part, "%s.%d.part", path, (int)getpid()) < 0) {
+		return bn_fail(v->err, BN_E_MEMORY, "no memory for a path");
+	}
+	status = write_all(v, part);
+	if (status == BN_OK) {
+		status = bn_convert_verify(part, v->tensors, v->n, report_verified, v, v->err);
+	}
+	if (status == BN_OK) {
+		status = put_in_place(v, part, path);
+	}
+	unlink(part);
+	free(part);
+	return status;
+}
+
+static enum bn_status check_options(struct conversion *v, const char *path)
+{
+	const char *kernel = v->options->kernel != NULL ? v->options->kernel : "auto";
+
+	if (strcmp(kernel, "tl1") == 0 || strcmp(kernel, "tl2") == 0) {
+		return bn_fail(v->err, BN_E_KERNEL,
+			       "files for %s cannot be written yet; i2_s can, and runs on every "
+			       "processor",
+			       kernel);
+	}
+	if (strcmp(kernel, "auto") != 0 && strcmp(kernel, "i2_s") != 0) {
+		return bn_fail(v->err, BN_E_KERNEL, "there is no kernel '%.32s'; use i2_s or auto",
+			       kernel);
+	}
+	if (!v->options->force && access(path, F_OK) == 0) {
+		return bn_fail(v->err, BN_E_CONFLICT, "'%s' is there already; --force replaces it",
+			       path);
+	}
+	return BN_OK;
+}
+
+static void tell_plan(struct conversion *v)
+{
+	const struct bn_checkpoint *c = v->c;
+	const enum bn_ggml_type type = v->tensors[0].type;
+
+	v->report->embedding = type;
+	v->report->data_bytes = v->total_bytes;
+	v->report->tensors = (uint32_t)v->n;
+	if (v->options->embedding == BN_GGML_Q6_K && type != BN_GGML_Q6_K) {
+		notice(v->report, "rows of %u do not divide into the 256 of q6_k: the embedding is %s",
+		       c->dim, bn_ggml_name(type));
+	} else if (v->options->embedding == BN_GGML_Q8_0 && type != BN_GGML_Q8_0) {
+		notice(v->report, "rows of %u do not divide into the 32 of q8_0: the embedding is %s",
+		       c->dim, bn_ggml_name(type));
+	}
+	if (c->ffn % 128 != 0 || c->dim % 128 != 0) {
+		notice(v->report, "rows of this model end inside i2_s blocks: bnd runs the file, "
+				  "bitnet.cpp's own i2_s kernels do not");
+	}
+	for (uint32_t i = 0; i < c->vocab.n_notices; i++) {
+		notice(v->report, "%s", c->vocab.notices[i]);
+	}
+	if (c->n_eos == 0) {
+		notice(v->report, "no end-of-text token is named: only lengths will stop the model");
+	} else if (c->n_eos > 3) {
+		notice(v->report, "%u end tokens are named; GGUF holds the first three", c->n_eos);
+	}
+}
+
+enum bn_status bn_convert(const struct bn_checkpoint *c, const char *path,
+			  const struct bn_convert_options *options,
+			  struct bn_convert_report *report, struct bn_error *err)
+{
+	struct bn_convert_report r = { 0 };
+	struct conversion v = { .c = c, .options = options, .report = &r, .err = err };
+	enum bn_status status = check_options(&v, path);
+
+	if (status == BN_OK) {
+		status = plan(&v);
+	}
+	if (status == BN_OK) {
+		tell_plan(&v);
+		status = check_room(&v, path);
+	}
+	if (status == BN_OK) {
+		status = take_buffers(&v);
+	}
+	if (status == BN_OK) {
+		status = run(&v, path);
+	}
+	free_buffers(&v);
+	free_plan(&v);
+	if (status == BN_OK) {
+		*report = r;
+	}
+	return status;
+}
+
+uint64_t bn_convert_data_bytes(const struct bn_checkpoint *c,
+			       const struct bn_convert_options *options)
+{
+	struct conversion v = { .c = c, .options = options };
+	const enum bn_status status = plan(&v);
+
+	free_plan(&v);
+	return status == BN_OK ? v.total_bytes : 0;
+}

@@ -1,0 +1,348 @@
+/*
+ * bn-convert: a Hugging Face model folder becomes one GGUF file that bnd runs.
+ */
+#include "engine/checkpoint.h"
+#include "engine/convert.h"
+#include "engine/kv.h"
+#include "proto/error.h"
+#include "proto/role.h"
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { BAR_WIDTH = 32, BAR_PERIOD_MS = 100, LINE_PERIOD_MS = 5000, MB = 1000000 };
+
+static const char help[] =
+	"usage: bn-convert FOLDER -o OUT.gguf [options]\n"
+	"       bn-convert --info FOLDER\n"
+	"\n"
+	"Turns a model folder as downloaded from Hugging Face (config.json, *.safetensors,\n"
+	"tokenizer.json or tokenizer.model) into one GGUF file, and checks it by reading it back.\n"
+	"\n"
+	"  -o, --output FILE        the file to write\n"
+	"      --kernel NAME        layout of the ternary weights: i2_s, or auto (the same, today)\n"
+	"      --embedding TYPE     embedding and output matrix: f16 (as published), q8_0 (half the\n"
+	"                           size, answers faster), q6_k (smaller still)         [f16]\n"
+	"      --name NAME          the model's name in the file           [the folder's name]\n"
+	"      --ternarize          round float weights to trits even if config.json does not say\n"
+	"                           that the model was trained for it\n"
+	"  -f, --force              replace OUT.gguf if it is there\n"
+	"  -q, --quiet              no progress, no notices\n"
+	"      --info               say what the folder holds, convert nothing\n"
+	"  -h, --help               this text\n"
+	"      --version            the version\n"
+	"\n"
+	"Examples:\n"
+	"  bn-convert bitnet-b1.58-2B-4T -o bitnet-2b.gguf\n"
+	"  bn-convert Falcon3-7B-Instruct-1.58bit -o falcon3-7b.gguf --embedding q8_0\n"
+	"\n"
+	"Exit status: 0 done, 64 wrong usage, 65 the folder is damaged or not a model bnd runs,\n"
+	"66 it cannot be read, 71 out of memory, 73 the file cannot be made, 70 a fault in here.\n";
+
+struct arguments {
+	const char *folder, *output;
+	struct bn_convert_options convert;
+	struct bn_checkpoint_options checkpoint;
+	bool info, quiet;
+};
+
+/* --- progress -------------------------------------------------------------------------------- */
+
+struct bar {
+	bool terminal;
+	uint64_t last_ms;
+	bool drawn;
+};
+
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* A bar that redraws itself on a terminal, a line now and then elsewhere. */
+static void draw(void *who, const char *phase, uint64_t done, uint64_t total)
+{
+	struct bar *bar = who;
+	const uint64_t now = now_ms();
+	const unsigned percent = total > 0 ? (unsigned)(done * 100 / total) : 100;
+	const unsigned filled = percent * BAR_WIDTH / 100;
+	char cells[BAR_WIDTH + 1];
+
+	if (now - bar->last_ms < (bar->terminal ? BAR_PERIOD_MS : LINE_PERIOD_MS)) {
+		return;
+	}
+	bar->last_ms = now;
+	bar->drawn = true;
+	if (!bar->terminal) {
+		fprintf(stderr, "%s %u%%\n", phase, percent);
+		return;
+	}
+	for (unsigned i = 0; i < BAR_WIDTH; i++) {
+		cells[i] = i < filled ? '#' : '.';
+	}
+	cells[BAR_WIDTH] = '\0';
+	fprintf(stderr, "\r%-10s [%s] %3u%%  %llu of %llu MB ", phase, cells, percent,
+		(unsigned long long)(done / MB), (unsigned long long)(total / MB));
+	fflush(stderr);
+}
+
+static void clear(struct bar *bar)
+{
+	if (bar->terminal && bar->drawn) {
+		fprintf(stderr, "\r\033[K");
+		fflush(stderr);
+	}
+}
+
+/* --- answers --------------------------------------------------------------------------------- */
+
+static int exit_status(enum bn_status status)
+{
+	switch (status) {
+	case BN_OK:
+		return EX_OK;
+	case BN_E_IO:
+		return EX_NOINPUT;
+	case BN_E_CONFLICT:
+		return EX_CANTCREAT;
+	case BN_E_MEMORY:
+		return EX_OSERR;
+	case BN_E_INTERNAL:
+		return EX_SOFTWARE;
+	case BN_E_KERNEL:
+		return EX_USAGE;
+	default:
+		return EX_DATAERR;
+	}
+}
+
+static int complain(const char *what, enum bn_status status, const struct bn_error *err)
+{
+	fprintf(stderr, "bn-convert: %s: %s\n", what, err->text);
+	return exit_status(status);
+}
+
+static void tell_end_tokens(const struct bn_checkpoint *c)
+{
+	printf("ends with     ");
+	for (uint32_t i = 0; i < c->n_eos; i++) {
+		const struct bn_str text = c->vocab.tokens[c->eos[i]];
+
+		printf("%s%u %.*s", i > 0 ? ", " : "", c->eos[i], (int)text.n, text.p);
+	}
+	puts(c->n_eos == 0 ? "no token is named" : "");
+}
+
+static void tell_weights(const struct bn_checkpoint *c)
+{
+	if (c->form == BN_FORM_PACKED) {
+		printf("weights       packed ternary, %s by the scale (median %.4g)\n",
+		       c->divide ? "divided" : "multiplied", (double)c->scale_median);
+	} else {
+		printf("weights       floating point%s\n",
+		       c->may_ternarize ? ", to be rounded to trits" :
+					  ", ternary only if they are exactly so");
+	}
+}
+
+/* What it will need: the weights once, and the cache of a whole context. */
+static void tell_memory(const struct bn_checkpoint *c, const struct arguments *a)
+{
+	const struct bn_kv_shape kv = { c->layers, c->kv_heads, c->head_dim, BN_KV_F16 };
+	const uint64_t position = bn_kv_position_bytes(&kv);
+
+	printf("memory        %llu MB of weights in a GGUF of this embedding type, and %llu kB for "
+	       "each token of context (%llu MB for all %u)\n",
+	       (unsigned long long)(bn_convert_data_bytes(c, &a->convert) / MB),
+	       (unsigned long long)(position / 1000),
+	       (unsigned long long)(position * c->context / MB), c->context);
+}
+
+static void tell(const struct bn_checkpoint *c, const struct arguments *a)
+{
+	printf("name          %s\n", c->name);
+	if (c->known != NULL) {
+		printf("dimensions of %s\n", c->known->name);
+	} else {
+		puts("dimensions of no model known by name");
+	}
+	printf("architecture  %s, %s, %s\n", c->arch->name, bn_family_activation_name(c->activation),
+	       c->sub_norms ? "with sub-norms" : "without sub-norms");
+	printf("size          %u layers, hidden %u, feed-forward %u, %u heads on %u of %u\n",
+	       c->layers, c->dim, c->ffn, c->heads, c->kv_heads, c->head_dim);
+	printf("vocabulary    %u tokens, %s (%s)%s\n", c->n_vocab,
+	       c->vocab.kind == BN_TOKENIZER_SPM ? "SentencePiece" : "byte-level BPE", c->vocab.pre,
+	       c->tied ? ", shared with the output" : "");
+	tell_end_tokens(c);
+	printf("chat          %s\n",
+	       c->vocab.chat_template != NULL ? "has a template" : "no template: completes text");
+	printf("context       %u tokens, rope base %g\n", c->context, c->rope_base);
+	tell_weights(c);
+	tell_memory(c, a);
+	printf("licence       %s\n", c->licence[0] != '\0' ? c->licence : "not said in the folder");
+	for (uint32_t i = 0; i < c->vocab.n_notices; i++) {
+		printf("note          %s\n", c->vocab.notices[i]);
+	}
+}
+
+static int convert(const struct bn_checkpoint *c, struct arguments *a)
+{
+	struct bar bar = { .terminal = isatty(STDERR_FILENO) != 0, .last_ms = now_ms() };
+	const uint64_t start = now_ms();
+	struct bn_convert_report r = { 0 };
+	struct bn_error err;
+	enum bn_status status;
+
+	bn_enter_helper();
+	if (!a->quiet) {
+		a->convert.progress = draw;
+		a->convert.who = &bar;
+	}
+	status = bn_convert(c, a->output, &a->convert, &r, &err);
+	clear(&bar);
+	if (status != BN_OK) {
+		const int code = complain(a->output, status, &err);
+
+		return status == BN_E_IO ? EX_CANTCREAT : code;
+	}
+	if (a->quiet) {
+		return EX_OK;
+	}
+	for (uint32_t i = 0; i < r.n_notices; i++) {
+		fprintf(stderr, "note: %s\n", r.notices[i]);
+	}
+	fprintf(stderr,
+		"%s: %llu MB in %.1f s; %u ternary matrices (%u packed, %u dequantized, %u rounded), "
+		"%.1f%% zeros; read back and equal\n",
+		a->output, (unsigned long long)(r.file_bytes / MB),
+		(double)(now_ms() - start) / 1000.0, r.packed + r.dequantized + r.latent, r.packed,
+		r.dequantized, r.latent,
+		r.trits > 0 ? 100.0 * (double)r.zero_trits / (double)r.trits : 0.0);
+	return EX_OK;
+}
+
+static int run(struct arguments *a)
+{
+	struct bn_checkpoint c = { 0 };
+	struct bn_error err;
+	const enum bn_status status = bn_checkpoint_open(&c, a->folder, &a->checkpoint, &err);
+	int code = EX_OK;
+
+	if (status != BN_OK) {
+		return complain(a->folder, status, &err);
+	}
+	if (a->info) {
+		tell(&c, a);
+	} else {
+		code = convert(&c, a);
+	}
+	bn_checkpoint_finish(&c);
+	return code;
+}
+
+/* --- arguments ------------------------------------------------------------------------------- */
+
+static int usage(const char *sentence, const char *word)
+{
+	fprintf(stderr, "bn-convert: %s%s%s%s; see bn-convert --help\n", sentence,
+		word != NULL ? " '" : "", word != NULL ? word : "", word != NULL ? "'" : "");
+	return EX_USAGE;
+}
+
+static bool parse_embedding(const char *text, enum bn_ggml_type *out)
+{
+	static const enum bn_ggml_type types[] = { BN_GGML_F16, BN_GGML_Q8_0, BN_GGML_Q6_K };
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		if (strcmp(bn_ggml_name(types[i]), text) == 0) {
+			*out = types[i];
+			return true;
+		}
+	}
+	return false;
+}
+
+enum { KERNEL = 256, EMBEDDING, NAME, TERNARIZE, INFO, VERSION };
+
+/* -1: go on; else the exit status. */
+static int parse(int argc, char **argv, struct arguments *a)
+{
+	static const struct option options[] = {
+		{ "output", required_argument, NULL, 'o' },
+		{ "kernel", required_argument, NULL, KERNEL },
+		{ "embedding", required_argument, NULL, EMBEDDING },
+		{ "name", required_argument, NULL, NAME },
+		{ "ternarize", no_argument, NULL, TERNARIZE },
+		{ "force", no_argument, NULL, 'f' },
+		{ "quiet", no_argument, NULL, 'q' },
+		{ "info", no_argument, NULL, INFO },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, VERSION },
+		{ NULL, 0, NULL, 0 },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "o:fqh", options, NULL)) != -1) {
+		switch (c) {
+		case 'o':
+			a->output = optarg;
+			break;
+		case KERNEL:
+			a->convert.kernel = optarg;
+			break;
+		case EMBEDDING:
+			if (!parse_embedding(optarg, &a->convert.embedding)) {
+				return usage("--embedding takes f16, q8_0 or q6_k, not", optarg);
+			}
+			break;
+		case NAME:
+			a->convert.name = optarg;
+			break;
+		case TERNARIZE:
+			a->checkpoint.assume_latent = true;
+			break;
+		case 'f':
+			a->convert.force = true;
+			break;
+		case 'q':
+			a->quiet = true;
+			break;
+		case INFO:
+			a->info = true;
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return EX_OK;
+		case VERSION:
+			puts("bn-convert " BN_VERSION);
+			return EX_OK;
+		default:
+			return usage("that is not an option", NULL);
+		}
+	}
+	if (optind + 1 != argc) {
+		return usage("one model folder is needed", NULL);
+	}
+	a->folder = argv[optind];
+	if (a->output == NULL && !a->info) {
+		return usage("-o OUT.gguf is needed: where to write", NULL);
+	}
+	return -1;
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments a = { 0 };
+	const int code = parse(argc, argv, &a);
+
+	return code >= 0 ? code : run(&a);
+}

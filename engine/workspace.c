@@ -1,0 +1,121 @@
+#include "engine/workspace.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+enum { PARTS_MAX = 24 };
+
+/* A buffer: where its address goes, and its size. */
+struct part {
+	void *place;
+	size_t bytes;
+};
+
+static size_t widest(const struct bn_model_info *info)
+{
+	const size_t heads = (size_t)info->heads * info->head_dim;
+	const size_t a = heads > info->dim ? heads : info->dim;
+
+	return a > info->ffn ? a : info->ffn;
+}
+
+/* For the prepared input of one matrix: the most any kernel of this model asks for. */
+static size_t prep_bytes(const struct bn_model_info *info, uint32_t rows)
+{
+	size_t most = 0;
+
+	for (unsigned p = 0; p < BN_PROJ_COUNT; p++) {
+		const struct bn_kernel *k = info->kernels[p];
+
+		if (k->prep_bytes != NULL) {
+			const size_t bytes = k->prep_bytes((uint32_t)widest(info), rows);
+
+			most = bytes > most ? bytes : most;
+		}
+	}
+	return most;
+}
+
+/* All buffers: one list for counting and for taking, so that what is reserved is what is taken.
+ * No product overflows: rows < 2^17, widths < 2^20 (hyper.h), vocabularies < 2^22. */
+static size_t list_parts(struct part parts[PARTS_MAX], struct bn_workspace *w,
+			 const struct bn_model_info *info, uint32_t rows, uint32_t outputs,
+			 uint32_t lanes)
+{
+	const size_t f = sizeof(float);
+	const size_t dim = bn_workspace_stride(info->dim) * f;
+	const size_t ffn = bn_workspace_stride(info->ffn) * f;
+	const size_t heads = bn_workspace_stride(info->heads * info->head_dim) * f;
+	const size_t kv = bn_workspace_stride(info->kv_heads * info->head_dim) * f;
+	const size_t angles = bn_workspace_stride(info->head_dim / 2) * f;
+	const size_t acts =
+		(widest(info) + BN_WORKSPACE_ACTS - 1) & ~(size_t)(BN_WORKSPACE_ACTS - 1);
+	const size_t prep = prep_bytes(info, rows);
+	const struct part list[] = {
+		{ &w->x, rows * dim },
+		{ &w->q, rows * heads },
+		{ &w->k, rows * kv },
+		{ &w->v, rows * kv },
+		{ &w->ctx, rows * heads },
+		{ &w->gate, rows * ffn },
+		{ &w->up, rows * ffn },
+		{ &w->cos, rows * angles },
+		{ &w->sin, rows * angles },
+		{ &w->xq, rows * acts },
+		{ &w->scale, rows * f },
+		{ &w->sum, rows * sizeof(int32_t) },
+		{ &w->prep[0], prep },
+		{ &w->prep[1], prep },
+		{ &w->prep[2], prep },
+		{ &w->last, outputs * dim },
+		{ &w->logits, outputs * bn_workspace_stride(info->vocab) * f },
+		{ &w->row_of, outputs * sizeof(uint32_t) },
+		{ &w->output_of, rows * sizeof(uint32_t) },
+		{ &w->scratch, (size_t)lanes * info->vocab * sizeof(struct bn_candidate) },
+	};
+
+	_Static_assert(sizeof(list) <= PARTS_MAX * sizeof(struct part), "room for all parts");
+	memcpy(parts, list, sizeof(list));
+	return sizeof(list) / sizeof(list[0]);
+}
+
+uint64_t bn_workspace_bytes(const struct bn_model_info *info, uint32_t rows, uint32_t outputs,
+			    uint32_t lanes)
+{
+	struct bn_workspace none;
+	struct part parts[PARTS_MAX];
+	const size_t n = list_parts(parts, &none, info, rows, outputs, lanes);
+	size_t total = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		total += (parts[i].bytes + BN_ARENA_ALIGN - 1) & ~(size_t)(BN_ARENA_ALIGN - 1);
+	}
+	return bn_arena_need(total, 0);
+}
+
+enum bn_status bn_workspace_init(struct bn_workspace *w, const struct bn_model_info *info,
+				 uint32_t rows, uint32_t outputs, uint32_t lanes,
+				 struct bn_error *err)
+{
+	const size_t limit = (size_t)bn_workspace_bytes(info, rows, outputs, lanes);
+	struct part parts[PARTS_MAX];
+	const size_t n = list_parts(parts, w, info, rows, outputs, lanes);
+
+	bn_arena_init(&w->arena, limit, limit);
+	for (size_t i = 0; i < n; i++) {
+		void *p = bn_arena_alloc(&w->arena, 1, parts[i].bytes, err);
+
+		if (p == NULL) {
+			bn_workspace_finish(w);
+			return BN_E_MEMORY;
+		}
+		memcpy(parts[i].place, &p, sizeof(p));
+	}
+	return BN_OK;
+}
+
+void bn_workspace_finish(struct bn_workspace *w)
+{
+	bn_arena_finish(&w->arena);
+	memset(w, 0, sizeof(*w));
+}

@@ -1,0 +1,116 @@
+#include "engine/workspace.h"
+
+#include "kernels/cpu.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* bitnet_b1_58-3B: heads of 100, nothing a multiple of what buffers are padded to. */
+static void describe(struct bn_model_info *info)
+{
+	memset(info, 0, sizeof(*info));
+	info->dim = 3200;
+	info->ffn = 8641;
+	info->heads = 31;
+	info->kv_heads = 31;
+	info->head_dim = 100;
+	info->vocab = 3201;
+	for (unsigned p = 0; p < BN_PROJ_COUNT; p++) {
+		info->kernels[p] = bn_kernel_find("i2s.scalar");
+	}
+}
+
+static void buffers_lie_apart_on_lines_and_fill_what_was_announced(void **state)
+{
+	enum { ROWS = 5, OUTPUTS = 3, LANES = 2 };
+	struct bn_model_info info;
+	struct bn_workspace w = { 0 };
+
+	(void)state;
+	describe(&info);
+	assert_int_equal(bn_workspace_init(&w, &info, ROWS, OUTPUTS, LANES, NULL), BN_OK);
+	assert_int_equal(bn_arena_bytes(&w.arena), bn_workspace_bytes(&info, ROWS, OUTPUTS, LANES));
+
+	const struct {
+		void *p;
+		size_t bytes;
+	} parts[] = {
+		{ w.x, ROWS * 3200 * 4 },     { w.q, ROWS * 3104 * 4 },
+		{ w.k, ROWS * 3104 * 4 },     { w.v, ROWS * 3104 * 4 },
+		{ w.ctx, ROWS * 3104 * 4 },   { w.gate, ROWS * 8656 * 4 },
+		{ w.up, ROWS * 8656 * 4 },    { w.cos, ROWS * 64 * 4 },
+		{ w.sin, ROWS * 64 * 4 },     { w.xq, ROWS * 8704 },
+		{ w.scale, ROWS * 4 },        { w.sum, ROWS * 4 },
+		{ w.last, OUTPUTS * 3200 * 4 }, { w.logits, OUTPUTS * 3216 * 4 },
+		{ w.row_of, OUTPUTS * 4 },    { w.output_of, ROWS * 4 },
+		{ w.scratch, LANES * 3201 * sizeof(struct bn_candidate) },
+	};
+	const size_t n = sizeof(parts) / sizeof(parts[0]);
+
+	/* Each filled with its own byte, then all looked at: an overlap shows. */
+	for (size_t i = 0; i < n; i++) {
+		assert_int_equal((uintptr_t)parts[i].p % 64, 0);
+		memset(parts[i].p, (int)i + 1, parts[i].bytes);
+	}
+	for (size_t i = 0; i < n; i++) {
+		const unsigned char *p = parts[i].p;
+
+		assert_int_equal(p[0], i + 1);
+		assert_int_equal(p[parts[i].bytes / 2], i + 1);
+		assert_int_equal(p[parts[i].bytes - 1], i + 1);
+	}
+	bn_workspace_finish(&w);
+	bn_workspace_finish(&w);
+}
+
+static size_t ten_per_row(uint32_t cols, uint32_t n)
+{
+	(void)cols;
+	return (size_t)n * 1000;
+}
+
+static void kernels_that_prepare_inputs_get_room_for_three(void **state)
+{
+	struct bn_model_info info;
+	struct bn_kernel k = *bn_kernel_find("i2s.scalar");
+
+	(void)state;
+	describe(&info);
+
+	const uint64_t without = bn_workspace_bytes(&info, 64, 1, 1);
+
+	k.prep_bytes = ten_per_row;
+	info.kernels[BN_PROJ_DOWN] = &k;
+	assert_in_range(bn_workspace_bytes(&info, 64, 1, 1) - without, 3 * 64000 - 4096,
+			3 * 64000 + 4096);
+}
+
+static void a_machine_without_that_memory_gives_an_error(void **state)
+{
+	struct bn_model_info info;
+	struct bn_workspace w = { 0 };
+	struct bn_error err;
+
+	(void)state;
+	describe(&info);
+	info.vocab = 1u << 21;
+	/* 65536 rows of logits of 2 M tokens: 512 GiB */
+	assert_int_equal(bn_workspace_init(&w, &info, 65536, 65536, 1, &err), BN_E_MEMORY);
+	assert_null(w.x);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(buffers_lie_apart_on_lines_and_fill_what_was_announced),
+		cmocka_unit_test(kernels_that_prepare_inputs_get_room_for_three),
+		cmocka_unit_test(a_machine_without_that_memory_gives_an_error),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
