@@ -90,8 +90,8 @@ static int look_up(bool is_group, const char *name, char *buffer, size_t n, bool
 	return rc;
 }
 
-static enum bn_status resolve(const char *file, const struct bn_config_rule *rule,
-			      struct rule *out, struct bn_error *err)
+static enum bn_status resolve(const char *file, const struct bn_config_rule *rule, struct rule *out,
+			      struct bn_error *err)
 {
 	const char *name = rule->user != NULL ? rule->user : rule->group;
 	const char *what = rule->user != NULL ? "user" : "group";
@@ -108,7 +108,8 @@ static enum bn_status resolve(const char *file, const struct bn_config_rule *rul
 		char *buffer = malloc(n);
 
 		if (buffer == NULL) {
-			return bn_fail(err, BN_E_MEMORY, "no memory to look up %s '%s'", what, name);
+			return bn_fail(err, BN_E_MEMORY, "no memory to look up %s '%s'", what,
+				       name);
 		}
 		rc = look_up(out->is_group, name, buffer, n, &found, &out->id);
 		free(buffer);
@@ -191,7 +192,7 @@ uint32_t bn_auth_rights(const struct bn_auth *a, uid_t uid, gid_t gid, const gid
 	return rights;
 }
 
-/* SO_PEERGROUPS into *groups, to be freed. Kernels before 4.13 do not know it: then there are none. */
+/* SO_PEERGROUPS into *groups, to be freed. Kernels before 4.13 do not know it: then none. */
 static enum bn_status peer_groups(int fd, gid_t **groups, size_t *n, struct bn_error *err)
 {
 	socklen_t bytes = 64 * sizeof(gid_t);
@@ -250,11 +251,12 @@ enum bn_status bn_auth_peer(const struct bn_auth *a, int fd, struct bn_peer *out
 			       (uint32_t)cred.uid);
 	}
 	if (out->rights == 0) {
-		return bn_fail(err, BN_E_PERMISSION,
-			       "uid %" PRIu32
-			       " is not on the access list of bnd: ask its administrator for an entry "
-			       "under `access`",
-			       (uint32_t)cred.uid);
+		return bn_fail(
+			err, BN_E_PERMISSION,
+			"uid %" PRIu32
+			" is not on the access list of bnd: ask its administrator for an entry "
+			"under `access`",
+			(uint32_t)cred.uid);
 	}
 	return BN_OK;
 }
@@ -288,15 +290,17 @@ enum bn_status bn_auth_check_identity(const char *uid_map, struct bn_error *err)
 	int fields;
 
 	if (file == NULL) {
-		return BN_OK; /* hidden; what cannot be seen is judged per peer by the overflow uid */
+		return BN_OK; /* hidden; what cannot be seen is judged per peer by the overflow uid
+			       */
 	}
 	fields = fscanf(file, "%" SCNu32 " %" SCNu32 " %" SCNu32, &inside, &outside, &count);
 	fclose(file);
 	if (fields == 3 && inside == 0 && outside == 0 && count == UINT32_MAX) {
 		return BN_OK;
 	}
-	return bn_fail(err, BN_E_CONFIG,
-		       "bnd runs in a user namespace (PrivateUsers=yes or a rootless container), where "
-		       "it cannot tell users apart, but `access` lists some: run it outside, or leave "
-		       "`access` out");
+	return bn_fail(
+		err, BN_E_CONFIG,
+		"bnd runs in a user namespace (PrivateUsers=yes or a rootless container), where "
+		"it cannot tell users apart, but `access` lists some: run it outside, or leave "
+		"`access` out");
 }

@@ -133,7 +133,8 @@ static BN_ON_LOOP void list_holders(const struct bn_budget *b, char *text, size_
 		char amount[32];
 		const char *comma = "";
 
-		used += (size_t)snprintf(text + used, size - used, "%s%s", i > 0 ? ", " : "", h.name);
+		used += (size_t)snprintf(text + used, size - used, "%s%s", i > 0 ? ", " : "",
+					 h.name);
 		for (size_t k = 0; kinds && used < size && k < BN_BUDGET_KINDS; k++) {
 			if (h.bytes[k] > 0) {
 				bn_budget_show(amount, sizeof(amount), h.bytes[k]);
@@ -165,8 +166,8 @@ enum bn_status bn_budget_refuse(const struct bn_budget *b, const char *holder, u
 			"%s needs %s, more than the whole memory budget of %s: raise memory.budget",
 			holder, need, limit);
 	} else {
-		bn_fail(err, BN_E_MEMORY, "%s needs %s, %s of the budget of %s are free%s%s", holder,
-			need, left, limit, held[0] != '\0' ? ", held by " : "", held);
+		bn_fail(err, BN_E_MEMORY, "%s needs %s, %s of the budget of %s are free%s%s",
+			holder, need, left, limit, held[0] != '\0' ? ", held by " : "", held);
 	}
 	bn_error_number(err, "need_bytes", (int64_t)(bytes < INT64_MAX ? bytes : INT64_MAX));
 	bn_error_number(err, "budget_bytes", (int64_t)b->limit);
@@ -320,7 +321,8 @@ static bool meminfo_field(const char *text, const char *name, uint64_t *bytes)
 	at += strlen(name);
 	errno = 0;
 	kib = strtoull(at, &end, 10);
-	return end != at && errno == 0 && !__builtin_mul_overflow((uint64_t)kib, UINT64_C(1024), bytes);
+	return end != at && errno == 0 &&
+	       !__builtin_mul_overflow((uint64_t)kib, UINT64_C(1024), bytes);
 }
 
 /*
@@ -405,8 +407,7 @@ enum bn_status bn_budget_look(struct bn_budget_machine *out, const char *root, s
 	char name[PATH_MAX];
 
 	snprintf(name, sizeof(name), "%s/proc/meminfo", root);
-	if (!read_small(name, text) ||
-	    !meminfo_field(text, "MemTotal:", &machine.total_bytes) ||
+	if (!read_small(name, text) || !meminfo_field(text, "MemTotal:", &machine.total_bytes) ||
 	    !meminfo_field(text, "MemAvailable:", &machine.available_bytes)) {
 		struct sysinfo info;
 
@@ -416,8 +417,7 @@ enum bn_status bn_budget_look(struct bn_budget_machine *out, const char *root, s
 				       strerror(errno));
 		}
 		machine.total_bytes = (uint64_t)info.totalram * info.mem_unit;
-		machine.available_bytes =
-			((uint64_t)info.freeram + info.bufferram) * info.mem_unit;
+		machine.available_bytes = ((uint64_t)info.freeram + info.bufferram) * info.mem_unit;
 	}
 	machine.cgroup_bytes = cgroup_limit(root);
 	*out = machine;
@@ -427,23 +427,23 @@ enum bn_status bn_budget_look(struct bn_budget_machine *out, const char *root, s
 enum bn_status bn_budget_auto(uint64_t *out, const struct bn_budget_machine *machine,
 			      uint64_t headroom, struct bn_error *err)
 {
-	uint64_t budget = machine->available_bytes > headroom
-				  ? machine->available_bytes - headroom
-				  : 0;
+	uint64_t budget =
+		machine->available_bytes > headroom ? machine->available_bytes - headroom : 0;
 	char available[32], kept[32], group[32];
 
 	if (machine->cgroup_bytes != UINT64_MAX && machine->cgroup_bytes / 10 * 9 < budget) {
 		budget = machine->cgroup_bytes / 10 * 9;
 	}
 	if (budget < SMALLEST_AUTO) {
-		return bn_fail(err, BN_E_MEMORY,
-			       "too little memory for `memory.budget: auto`: %s available, %s kept for "
-			       "others by memory.headroom, control group limit %s",
-			       bn_budget_show(available, sizeof(available), machine->available_bytes),
-			       bn_budget_show(kept, sizeof(kept), headroom),
-			       machine->cgroup_bytes == UINT64_MAX
-				       ? "none"
-				       : bn_budget_show(group, sizeof(group), machine->cgroup_bytes));
+		return bn_fail(
+			err, BN_E_MEMORY,
+			"too little memory for `memory.budget: auto`: %s available, %s kept for "
+			"others by memory.headroom, control group limit %s",
+			bn_budget_show(available, sizeof(available), machine->available_bytes),
+			bn_budget_show(kept, sizeof(kept), headroom),
+			machine->cgroup_bytes == UINT64_MAX
+				? "none"
+				: bn_budget_show(group, sizeof(group), machine->cgroup_bytes));
 	}
 	*out = budget;
 	return BN_OK;

@@ -16,10 +16,10 @@
 #include <stdint.h>
 
 /* X(SYMBOL, word) */
-#define BN_BUDGET_KIND_TABLE(X)                                                                    \
-	X(WEIGHTS, "weights") /* packed or mapped tensors      */                                  \
-	X(KV, "kv")           /* context of running requests   */                                  \
-	X(SCRATCH, "scratch") /* working space of lanes, loads */                                  \
+#define BN_BUDGET_KIND_TABLE(X)                                   \
+	X(WEIGHTS, "weights") /* packed or mapped tensors      */ \
+	X(KV, "kv")           /* context of running requests   */ \
+	X(SCRATCH, "scratch") /* working space of lanes, loads */ \
 	X(QUEUE, "queue")     /* prompts that wait             */
 
 #define BN_BUDGET_KIND_ENUM(SYMBOL, word) BN_BUDGET_##SYMBOL,
@@ -80,8 +80,7 @@ uint64_t bn_budget_used_by_kind(const struct bn_budget *b, enum bn_budget_kind k
 uint64_t bn_budget_peak(const struct bn_budget *b) BN_ON_LOOP; /* highest bn_budget_used ever */
 
 /* The i-th holder, largest first; false past the end. */
-bool bn_budget_holder(const struct bn_budget *b, size_t i,
-		      struct bn_budget_holder *out) BN_ON_LOOP;
+bool bn_budget_holder(const struct bn_budget *b, size_t i, struct bn_budget_holder *out) BN_ON_LOOP;
 
 /* "weights", "kv", ...: static. */
 const char *bn_budget_kind_word(enum bn_budget_kind kind) BN_ON_ANY;
@@ -106,7 +105,8 @@ BN_MUST_USE enum bn_status bn_budget_look(struct bn_budget_machine *out, const c
 
 /*
  * The budget for `memory.budget: auto`: the smaller of what is available less `headroom` and nine
- * tenths of the control group's limit. BN_E_MEMORY, with the numbers, when less than 64 MiB is left.
+ * tenths of the control group's limit. BN_E_MEMORY, with the numbers, when less than 64 MiB is
+ * left.
  */
 BN_MUST_USE enum bn_status bn_budget_auto(uint64_t *out, const struct bn_budget_machine *machine,
 					  uint64_t headroom, struct bn_error *err) BN_ON_ANY;

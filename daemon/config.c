@@ -85,7 +85,7 @@ static bool has_rows_below(const char *path, const char *joint)
 	return false;
 }
 
-/* The row directly in the scope (nothing nested below it), or NULL. */
+/* Whether the row is a setting of this very scope, not of a section or list inside it. */
 static bool is_direct(const struct bn_setting *s, const char *scope_path)
 {
 	size_t n = strlen(scope_path);
@@ -115,11 +115,12 @@ static void unknown_key(struct walk *w, const struct scope *scope, const struct 
 	const struct bn_setting *table = bn_config_table(&rows);
 
 	bn_assert(rows <= ROWS_MAX);
-	if (strlen(scope->path) + strlen(node->key) < PATH_BYTES) {
+	if (n + strlen(node->key) < PATH_BYTES) {
 		char path[PATH_BYTES];
 		const char *dot = strchr(node->key, '.');
 
-		snprintf(path, sizeof(path), "%s%s", scope->path, node->key);
+		memcpy(path, scope->path, n);
+		memcpy(path + n, node->key, strlen(node->key) + 1);
 		if (dot != NULL && find_row(path) != NULL) {
 			bn_yaml_complain(w->report, node->key_line, node->key_column,
 					 "%s%s: write '%.*s:' and below it, further in, '%s:'",
@@ -141,8 +142,8 @@ static void unknown_key(struct walk *w, const struct scope *scope, const struct 
 	}
 	if (bn_suggest_best(&suggest) != NULL) {
 		bn_yaml_complain(w->report, node->key_line, node->key_column,
-				 "%s%.64s: there is no such setting; did you mean '%s'?", scope->shown,
-				 node->key, bn_suggest_best(&suggest));
+				 "%s%.64s: there is no such setting; did you mean '%s'?",
+				 scope->shown, node->key, bn_suggest_best(&suggest));
 	} else {
 		bn_yaml_complain(w->report, node->key_line, node->key_column,
 				 "%s%.64s: there is no such setting", scope->shown, node->key);
@@ -175,9 +176,10 @@ static void read_list(struct walk *w, const char *path, const struct bn_yaml_nod
 		bn_assert(list < lists + sizeof(lists) / sizeof(lists[0]));
 	}
 	if (node->kind != BN_YAML_LIST || node->n > list->most) {
-		bn_yaml_complain(w->report, node->line, node->column,
-				 "%s: expected a list of at most %u entries, each beginning with '- '",
-				 path, list->most);
+		bn_yaml_complain(
+			w->report, node->line, node->column,
+			"%s: expected a list of at most %u entries, each beginning with '- '", path,
+			list->most);
 		return;
 	}
 	entries = bn_yaml_alloc(w->config->tree, (node->n + 1u) * list->entry_bytes);
@@ -320,7 +322,7 @@ const struct bn_config_model *bn_config_model(const struct bn_config *c, const c
 	return NULL;
 }
 
-/* Complains when `name`, number `own` of models[at], was given to an earlier one (0 is the name). */
+/* Complains when `name`, number `own` of models[at] (0: its name), is another one's already. */
 static void check_name(struct walk *w, uint32_t at, uint32_t own, const char *name)
 {
 	const struct bn_config *c = w->config;
@@ -333,12 +335,11 @@ static void check_name(struct walk *w, uint32_t at, uint32_t own, const char *na
 			const char *other = k == 0 ? model->name : model->aliases.at[k - 1];
 
 			if (other != NULL && strcmp(other, name) == 0) {
-				bn_yaml_complain(w->report, c->models[at].line,
-						 c->models[at].column,
-						 "models[%u].%s: '%s' is already the name of the model "
-						 "in line %u",
-						 at, own == 0 ? "name" : "aliases", name,
-						 model->line);
+				bn_yaml_complain(
+					w->report, c->models[at].line, c->models[at].column,
+					"models[%u].%s: '%s' is already the name of the model "
+					"in line %u",
+					at, own == 0 ? "name" : "aliases", name, model->line);
 				return;
 			}
 		}
@@ -532,7 +533,8 @@ static enum bn_status read_file(int fd, unsigned char **bytes, size_t *n, struct
 		return status;
 	}
 	/* One byte more than allowed, so that the parser sees that it is too much. */
-	room = about.st_size < BN_YAML_BYTES_MAX ? (size_t)about.st_size + 1 : BN_YAML_BYTES_MAX + 1;
+	room = about.st_size < BN_YAML_BYTES_MAX ? (size_t)about.st_size + 1
+						 : BN_YAML_BYTES_MAX + 1;
 	*bytes = malloc(room);
 	if (*bytes == NULL) {
 		return bn_fail(err, BN_E_MEMORY, "no memory to read it");

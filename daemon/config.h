@@ -63,7 +63,8 @@ struct bn_config_sampling {
 /* One entry of `models`; what it leaves out has been filled in from `kernels` and `defaults`. */
 struct bn_config_model {
 	const char *name;
-	const char *path; /* absolute, or relative to where bnd was started if the file's name was */
+	const char
+		*path; /* absolute, or relative to where bnd was started if the file's name was */
 	struct bn_config_strings aliases;
 	uint64_t context;      /* longest context served; 0: what the model was trained for */
 	uint64_t weight;       /* share of the processor against other models, 1..1000      */
@@ -80,9 +81,9 @@ struct bn_config_model {
 
 /* One entry of `access`. */
 struct bn_config_rule {
-	const char *user;  /* exactly one of the two is set; a name or a number */
+	const char *user; /* exactly one of the two is set; a name or a number */
 	const char *group;
-	uint32_t may;      /* set of enum bn_may */
+	uint32_t may; /* set of enum bn_may */
 	uint32_t line, column;
 };
 

@@ -44,7 +44,9 @@ void bn_config_print_table(FILE *out)
 		char wants[160];
 
 		fprintf(out, "%s\t%s\t%s\t%s\t%s\n", s->path,
-			s->missing != NULL ? s->missing : s->must ? "required" : s->fallback,
+			s->missing != NULL ? s->missing
+			: s->must          ? "required"
+					   : s->fallback,
 			bn_config_when_word((enum bn_config_when)s->when),
 			bn_setting_wants(wants, sizeof(wants), s), s->doc);
 	}
@@ -163,8 +165,8 @@ static void compare_scope(struct comparison *cmp, const char *scope, const char 
 		if (old == NULL || new == NULL) {
 			cmp->no_memory = true;
 		} else if (strcmp(old, new) != 0) {
-			change(cmp, (enum bn_config_when)table[i].when, "%s%s: %.60s -> %.60s", shown,
-			       table[i].path + n, old, new);
+			change(cmp, (enum bn_config_when)table[i].when, "%s%s: %.60s -> %.60s",
+			       shown, table[i].path + n, old, new);
 		}
 		free(old);
 		free(new);
@@ -215,8 +217,9 @@ static void compare_access(struct comparison *cmp, const struct bn_config *a,
 		       a->access[i].may == b->access[i].may;
 	}
 	if (!same) {
-		change(cmp, BN_CONFIG_NOW, "access: %u -> %u entries, for connections made from now on",
-		       a->n_access, b->n_access);
+		change(cmp, BN_CONFIG_NOW,
+		       "access: %u -> %u entries, for connections made from now on", a->n_access,
+		       b->n_access);
 	}
 }
 

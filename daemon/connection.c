@@ -61,8 +61,8 @@ struct bn_connections {
 	struct bn_connection_limits limits;
 	struct bn_connection_hooks hooks;
 	struct bn_metrics *metrics;
-	struct bn_connection ring;    /* only its links are used */
-	struct bn_connection *dirty;  /* first of those to be serviced */
+	struct bn_connection ring;   /* only its links are used */
+	struct bn_connection *dirty; /* first of those to be serviced */
 	struct bn_connection **dirty_end;
 	uint32_t n;
 	uint64_t in_flight;
@@ -326,8 +326,7 @@ static void on_gone(void *who)
 
 	bn_enter_loop();
 	c->is_hopeless = true;
-	bn_connection_close(c, c->in_flight == 0 && queued(c) == 0 ? BN_CLOSE_DONE
-								    : BN_CLOSE_GONE);
+	bn_connection_close(c, c->in_flight == 0 && queued(c) == 0 ? BN_CLOSE_DONE : BN_CLOSE_GONE);
 	mark_dirty(c);
 }
 
@@ -417,8 +416,8 @@ static BN_ON_LOOP void tell_closed(struct bn_connection *c)
 	c->in_flight = 0;
 	bn_metrics_add(g->metrics, BN_METRIC_CLOSED, close_words[c->reason], 1);
 	bn_log_limited(&g->cut_limit, bad ? BN_LOG_INFO : BN_LOG_DEBUG,
-		       "connection %" PRIu64 " of uid %" PRIu32 " (pid %" PRId32 ") ended: %s", c->id,
-		       (uint32_t)c->peer.uid, (int32_t)c->peer.pid, close_words[c->reason]);
+		       "connection %" PRIu64 " of uid %" PRIu32 " (pid %" PRId32 ") ended: %s",
+		       c->id, (uint32_t)c->peer.uid, (int32_t)c->peer.pid, close_words[c->reason]);
 	if (g->hooks.on_closed != NULL) {
 		g->hooks.on_closed(c, c->reason, g->hooks.who);
 	}

@@ -52,14 +52,14 @@ struct bn_connection;
 struct bn_connections;
 
 /* X(SYMBOL, word): why a connection ended; the word is a metrics label and stands in the log. */
-#define BN_CLOSE_TABLE(X)                                                                          \
-	X(DONE, "done")         /* it left when everything was answered           */               \
-	X(GONE, "gone")         /* it left, or its socket failed, with work open  */               \
-	X(FAULT, "fault")       /* bytes that are no message; answered, then cut  */               \
-	X(STALLED, "stalled")   /* does not read                                  */               \
-	X(PARTIAL, "partial")   /* began a message and did not end it             */               \
-	X(SHUTDOWN, "shutdown") /* we stop                                        */               \
-	X(MEMORY, "memory")     /* no memory for its bytes                        */               \
+#define BN_CLOSE_TABLE(X)                                                            \
+	X(DONE, "done")         /* it left when everything was answered           */ \
+	X(GONE, "gone")         /* it left, or its socket failed, with work open  */ \
+	X(FAULT, "fault")       /* bytes that are no message; answered, then cut  */ \
+	X(STALLED, "stalled")   /* does not read                                  */ \
+	X(PARTIAL, "partial")   /* began a message and did not end it             */ \
+	X(SHUTDOWN, "shutdown") /* we stop                                        */ \
+	X(MEMORY, "memory")     /* no memory for its bytes                        */ \
 	X(REFUSED, "refused")   /* over a limit, or not allowed here              */
 
 #define BN_CLOSE_ENUM(SYMBOL, word) BN_CLOSE_##SYMBOL,
@@ -80,9 +80,9 @@ struct bn_connection_limits {
 /* What the floor above gets to hear. All but on_message may be NULL. */
 struct bn_connection_hooks {
 	/*
-	 * A call or a notification, its envelope opened; borrowed until the hook returns. For a call
-	 * (message->kind) the owner owes exactly one bn_connection_respond(), now or later, even if
-	 * the method is unknown. Responses from clients never arrive here: they are faults.
+	 * A call or a notification, its envelope opened; borrowed until the hook returns. For a
+	 * call (message->kind) the owner owes exactly one bn_connection_respond(), now or later,
+	 * even if the method is unknown. Responses from clients never arrive here: they are faults.
 	 */
 	void (*on_message)(struct bn_connection *c, const struct bn_message *message, void *who);
 	/* Output piles up (true) or has drained (false): stop or resume producing for this peer. */
@@ -128,8 +128,8 @@ uint32_t bn_connections_count_uid(const struct bn_connections *g, uid_t uid) BN_
 uint64_t bn_connections_in_flight(const struct bn_connections *g) BN_ON_LOOP;
 
 /* Calls fn for every connection that is not ending. fn may close any of them, not open one. */
-void bn_connections_each(struct bn_connections *g,
-			 void (*fn)(struct bn_connection *c, void *who), void *who) BN_ON_LOOP;
+void bn_connections_each(struct bn_connections *g, void (*fn)(struct bn_connection *c, void *who),
+			 void *who) BN_ON_LOOP;
 
 /* Sends one notification to everybody. */
 void bn_connections_broadcast(struct bn_connections *g, const void *bytes, size_t n) BN_ON_LOOP;
@@ -157,8 +157,8 @@ void bn_connection_respond_error(struct bn_connection *c, uint32_t msgid,
 
 /*
  * Ends it. What is queued is still written, for at most a second (SHUTDOWN: the grace of
- * bn_connections_close), if reason is DONE, FAULT, PARTIAL, REFUSED or SHUTDOWN. The first reason counts;
- * calling again does nothing.
+ * bn_connections_close), if reason is DONE, FAULT, PARTIAL, REFUSED or SHUTDOWN. The first reason
+ * counts; calling again does nothing.
  */
 void bn_connection_close(struct bn_connection *c, enum bn_close reason) BN_ON_LOOP;
 

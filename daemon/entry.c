@@ -274,8 +274,9 @@ static void free_load(struct bn_entry *e) BN_ON_LOOP
 
 static void fail(struct bn_entry *e, const struct bn_error *error) BN_ON_LOOP
 {
-	free_load(e);
+	/* *error may lie in the load. */
 	e->error = *error;
+	free_load(e);
 	bn_wrap(&e->error, "model '%s'", e->config.name);
 	enter(e, BN_ENTRY_FAILED);
 }

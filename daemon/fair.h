@@ -56,7 +56,7 @@ struct bn_fair_party *bn_fair_pick_after(const struct bn_fair *f, const struct b
 void bn_fair_charge(struct bn_fair *f, struct bn_fair_party *p, uint64_t cost);
 
 /* The object a party is embedded in: BN_FAIR_OWNER(p, struct tenant, fair). */
-#define BN_FAIR_OWNER(party, type, member)                                                         \
-	((type *)(void *)((char *)(party) - offsetof(type, member)))
+#define BN_FAIR_OWNER(party, type, member) \
+	((type *)(void *)((char *)(party)-offsetof(type, member)))
 
 #endif

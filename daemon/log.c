@@ -64,7 +64,7 @@ enum bn_log_level bn_log_get_level(void)
 
 /*
  * Escapes n bytes of `from` into out [room], terminated; returns the length. What does not fit is
- * cut and the end becomes "...". `all` also escapes the backslash, so that the result is unambiguous.
+ * cut and the end becomes "...". `all` also escapes the backslash: no two inputs look alike then.
  */
 static size_t escape(char *out, size_t room, const unsigned char *from, size_t n, bool all)
 {
@@ -172,7 +172,8 @@ void bn_log_limited(struct bn_log_limit *limit, enum bn_log_level level, const c
 	now = (uint64_t)clock.tv_sec * 1000000000u + (uint64_t)clock.tv_nsec;
 	if (limit->used == 0 || now - limit->since_ns >= limit->interval_ns) {
 		if (limit->held > 0) {
-			bn_log(level, "(%" PRIu32 " records like the next were held back)", limit->held);
+			bn_log(level, "(%" PRIu32 " records like the next were held back)",
+			       limit->held);
 		}
 		limit->used = 0;
 		limit->held = 0;

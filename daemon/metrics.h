@@ -19,34 +19,35 @@
 #include <stdint.h>
 
 /* X(SYMBOL, name, TYPE, label or "", help) */
-#define BN_METRIC_TABLE(X)                                                                         \
-	X(REQUESTS_WAITING, "bnd_requests_waiting", GAUGE, "", "Requests waiting for a place")     \
-	X(REQUESTS_RUNNING, "bnd_requests_running", GAUGE, "", "Requests being computed")          \
-	X(KV_USAGE, "bnd_kv_cache_usage_ratio", GAUGE, "",                                         \
-	  "Share of the memory not held by weights that context occupies, 0..1")                   \
-	X(MEMORY_BUDGET, "bnd_memory_budget_bytes", GAUGE, "", "The memory budget")                \
-	X(MEMORY_USED, "bnd_memory_used_bytes", GAUGE, "kind", "Reserved of the budget")           \
-	X(CONNECTIONS, "bnd_connections", GAUGE, "", "Open connections")                           \
-	X(MODELS_READY, "bnd_models_ready", GAUGE, "", "Models in memory")                         \
-	X(CONNECTIONS_TOTAL, "bnd_connections_total", COUNTER, "", "Connections accepted")         \
-	X(CLOSED, "bnd_connections_closed_total", COUNTER, "reason", "Connections ended")          \
-	X(REQUESTS, "bnd_requests_total", COUNTER, "outcome", "Generations ended")                 \
-	X(PROMPT_TOKENS, "bnd_prompt_tokens_total", COUNTER, "", "Prompt tokens computed")         \
-	X(GENERATION_TOKENS, "bnd_generation_tokens_total", COUNTER, "", "Tokens generated")       \
-	X(WASTED_TOKENS, "bnd_wasted_tokens_total", COUNTER, "phase",                              \
-	  "Tokens computed for requests that were cancelled")                                      \
-	X(LOADS, "bnd_model_loads_total", COUNTER, "reason", "Models loaded")                      \
-	X(LOAD_FAILURES, "bnd_model_load_failures_total", COUNTER, "code", "Loads that failed")    \
-	X(EVICTIONS, "bnd_evictions_total", COUNTER, "reason", "Models taken out of memory")       \
-	X(REJECTED, "bnd_rejected_total", COUNTER, "code", "Calls answered with an error")         \
-	X(STEPS, "bnd_steps_total", COUNTER, "", "Steps computed")                                 \
-	X(QUEUE_WAIT, "bnd_queue_wait_seconds", HISTOGRAM, "priority",                             \
-	  "From arrival to the first computed row")                                                \
-	X(TTFT, "bnd_time_to_first_token_seconds", HISTOGRAM, "", "From arrival to the first token") \
-	X(TPOT, "bnd_time_per_output_token_seconds", HISTOGRAM, "", "Between two tokens")          \
-	X(LATENCY, "bnd_e2e_request_latency_seconds", HISTOGRAM, "", "From arrival to the end")    \
-	X(LOAD_SECONDS, "bnd_model_load_seconds", HISTOGRAM, "", "Time a load took")               \
-	X(STEP_SECONDS, "bnd_step_seconds", HISTOGRAM, "", "Time a step took")                     \
+#define BN_METRIC_TABLE(X)                                                                      \
+	X(REQUESTS_WAITING, "bnd_requests_waiting", GAUGE, "", "Requests waiting for a place")  \
+	X(REQUESTS_RUNNING, "bnd_requests_running", GAUGE, "", "Requests being computed")       \
+	X(KV_USAGE, "bnd_kv_cache_usage_ratio", GAUGE, "",                                      \
+	  "Share of the memory not held by weights that context occupies, 0..1")                \
+	X(MEMORY_BUDGET, "bnd_memory_budget_bytes", GAUGE, "", "The memory budget")             \
+	X(MEMORY_USED, "bnd_memory_used_bytes", GAUGE, "kind", "Reserved of the budget")        \
+	X(CONNECTIONS, "bnd_connections", GAUGE, "", "Open connections")                        \
+	X(MODELS_READY, "bnd_models_ready", GAUGE, "", "Models in memory")                      \
+	X(CONNECTIONS_TOTAL, "bnd_connections_total", COUNTER, "", "Connections accepted")      \
+	X(CLOSED, "bnd_connections_closed_total", COUNTER, "reason", "Connections ended")       \
+	X(REQUESTS, "bnd_requests_total", COUNTER, "outcome", "Generations ended")              \
+	X(PROMPT_TOKENS, "bnd_prompt_tokens_total", COUNTER, "", "Prompt tokens computed")      \
+	X(GENERATION_TOKENS, "bnd_generation_tokens_total", COUNTER, "", "Tokens generated")    \
+	X(WASTED_TOKENS, "bnd_wasted_tokens_total", COUNTER, "phase",                           \
+	  "Tokens computed for requests that were cancelled")                                   \
+	X(LOADS, "bnd_model_loads_total", COUNTER, "reason", "Models loaded")                   \
+	X(LOAD_FAILURES, "bnd_model_load_failures_total", COUNTER, "code", "Loads that failed") \
+	X(EVICTIONS, "bnd_evictions_total", COUNTER, "reason", "Models taken out of memory")    \
+	X(REJECTED, "bnd_rejected_total", COUNTER, "code", "Calls answered with an error")      \
+	X(STEPS, "bnd_steps_total", COUNTER, "", "Steps computed")                              \
+	X(QUEUE_WAIT, "bnd_queue_wait_seconds", HISTOGRAM, "priority",                          \
+	  "From arrival to the first computed row")                                             \
+	X(TTFT, "bnd_time_to_first_token_seconds", HISTOGRAM, "",                               \
+	  "From arrival to the first token")                                                    \
+	X(TPOT, "bnd_time_per_output_token_seconds", HISTOGRAM, "", "Between two tokens")       \
+	X(LATENCY, "bnd_e2e_request_latency_seconds", HISTOGRAM, "", "From arrival to the end") \
+	X(LOAD_SECONDS, "bnd_model_load_seconds", HISTOGRAM, "", "Time a load took")            \
+	X(STEP_SECONDS, "bnd_step_seconds", HISTOGRAM, "", "Time a step took")                  \
 	X(LOOP_LAG, "bnd_loop_lag_seconds", HISTOGRAM, "", "How late the loop's tick came")
 
 #define BN_METRIC_ENUM(SYMBOL, name, TYPE, label, help) BN_METRIC_##SYMBOL,

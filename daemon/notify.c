@@ -7,12 +7,12 @@
 
 #ifdef BN_HAVE_SYSTEMD
 
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <systemd/sd-daemon.h>
-#include <time.h>
+#	include <inttypes.h>
+#	include <stdio.h>
+#	include <stdlib.h>
+#	include <string.h>
+#	include <systemd/sd-daemon.h>
+#	include <time.h>
 
 int bn_notify_ready(const char *status)
 {
@@ -67,7 +67,8 @@ enum bn_status bn_notify_listen_fd(int *fd, struct bn_error *err)
 	int matches = 0;
 
 	if (n < 0) {
-		return bn_fail(err, BN_E_CONFIG, "the socket handed over by the manager is unusable: %s",
+		return bn_fail(err, BN_E_CONFIG,
+			       "the socket handed over by the manager is unusable: %s",
 			       strerror(-n));
 	}
 	for (int i = 0; i < n; i++) {
@@ -79,10 +80,11 @@ enum bn_status bn_notify_listen_fd(int *fd, struct bn_error *err)
 	}
 	free(names);
 	if (n > 0 && matches != 1) {
-		return bn_fail(err, BN_E_CONFIG,
-			       "%d sockets were handed over, %d of them named \"rpc\": name exactly one "
-			       "so (FileDescriptorName=rpc)",
-			       n, matches);
+		return bn_fail(
+			err, BN_E_CONFIG,
+			"%d sockets were handed over, %d of them named \"rpc\": name exactly one "
+			"so (FileDescriptorName=rpc)",
+			n, matches);
 	}
 	*fd = found;
 	return BN_OK;

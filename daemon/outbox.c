@@ -89,7 +89,8 @@ bool bn_outbox_flush(struct bn_outbox *o)
 	}
 	o->leaving = o->filling;
 	o->filling = free_one;
-	/* What waits is bounded far below 4 GiB by the limits of its owner; libuv counts in unsigned. */
+	/* What waits is bounded far below 4 GiB by the limits of its owner; libuv counts in
+	 * unsigned. */
 	buf = uv_buf_init((char *)o->leaving.bytes,
 			  o->leaving.used < UINT32_MAX ? (unsigned)o->leaving.used : UINT32_MAX);
 	if (uv_write(&o->write, o->stream, &buf, 1, on_written) != 0) {

@@ -25,8 +25,8 @@ struct bn_registry_user {
 	struct bn_registry_user *next;
 	uid_t uid;
 	uint32_t holds;
-	uint32_t granted;
-	uint32_t counter; /* of one look */
+	uint64_t served;  /* grants of memory, from the level of the others when he came */
+	uint64_t counter; /* of one look */
 };
 
 /* What those behind may still have. */
@@ -95,14 +95,17 @@ static void kick(struct bn_registry *r) BN_ON_LOOP
 static struct bn_registry_user *join_user(struct bn_registry *r, uid_t uid) BN_ON_LOOP
 {
 	struct bn_registry_user *u = r->users;
+	uint64_t least = r->users != NULL ? r->users->served : 0;
 
 	while (u != NULL && u->uid != uid) {
+		least = u->served < least ? u->served : least;
 		u = u->next;
 	}
 	if (u == NULL) {
 		u = calloc(1, sizeof(*u));
 		bn_assert(u != NULL);
 		u->uid = uid;
+		u->served = least; /* having been away earns nothing */
 		u->next = r->users;
 		r->users = u;
 	}
@@ -199,7 +202,6 @@ static void grant(struct bn_registry *r, struct bn_hold *h) BN_ON_LOOP
 	h->state = BN_HOLD_GRANTED;
 	h->refused = false;
 	h->entry->live++;
-	h->user->granted++;
 	use(r, h->entry);
 }
 
@@ -413,7 +415,7 @@ static size_t line_up(struct bn_registry *r) BN_ON_LOOP
 		r->line_room = room;
 	}
 	for (struct bn_registry_user *u = r->users; u != NULL; u = u->next) {
-		u->counter = u->granted;
+		u->counter = u->served;
 	}
 	for (struct bn_hold *h = r->first; h != NULL; h = h->after) {
 		h->rank = h->user->counter++;
@@ -500,6 +502,7 @@ static enum gate want_memory(struct bn_registry *r, struct bn_hold *h, enum gate
 					    NULL) == BN_OK);
 		h->bytes = bytes;
 		e->kv_bytes += bytes;
+		h->user->served++;
 		grant(r, h);
 		return gate;
 	}
@@ -759,7 +762,6 @@ void bn_registry_reserve(struct bn_registry *r, struct bn_hold *h, uint64_t byte
 {
 	bn_assert(h->state == BN_HOLD_GRANTED && !h->decided && h->bytes == 0 && bytes > 0);
 	h->entry->live--;
-	h->user->granted--;
 	h->wanted_bytes = bytes;
 	wait_in_line(r, h, BN_HOLD_MEMORY);
 }
@@ -787,7 +789,6 @@ void bn_registry_release(struct bn_registry *r, struct bn_hold *h)
 	}
 	if (h->state == BN_HOLD_GRANTED) {
 		e->live--;
-		h->user->granted--;
 		if (h->bytes > 0) {
 			bn_budget_release(r->config.budget, BN_BUDGET_KV, e->config.name, h->bytes);
 			e->kv_bytes -= h->bytes;

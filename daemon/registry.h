@@ -19,8 +19,8 @@
  *      room that is needed. A model somebody waits for leaves only for one who has waited longer
  *      than BN_REGISTRY_PATIENCE.
  *   4. What can never fit, even if everything but pinned models left, is refused at once.
- *   5. Memory goes round the users: the one who holds least is first, then who came first. While
- *      somebody lacks patience, others may take what is too little for him; when his patience is
+ *   5. Memory goes round the users: who was served least often is first, then who came first. While
+ *      one who waits is patient, others may take what is too little for him; when his patience is
  *      over, nobody behind him takes memory.
  *   6. A model that waits for memory longer than the patience goes before everybody else, and
  *      nobody is let into other models until it has it: they run dry, and leave. But a model that
@@ -112,7 +112,7 @@ struct bn_hold {
 	uint64_t order;
 	uint64_t wanted_bytes;
 	uint64_t bytes;                 /* in the ledger */
-	uint32_t rank;
+	uint64_t rank;
 	uint32_t position;
 	double told;
 	bool decided, refused, promoted;

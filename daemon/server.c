@@ -47,9 +47,9 @@ struct bn_server {
 	struct bn_metrics *metrics;
 	uint64_t clients;
 	uint64_t per_user;
-	int listener; /* -1: the door is shut */
-	int spare;    /* given up for a moment to tell a caller that descriptors are out */
-	int lock;     /* on <path>.lock; -1 when the socket is not ours */
+	int listener;         /* -1: the door is shut */
+	int spare;            /* given up for a moment to tell a caller that descriptors are out */
+	int lock;             /* on <path>.lock; -1 when the socket is not ours */
 	char path[PATH_ROOM]; /* of a socket we made; "" when it is not ours */
 	dev_t device;         /* of that socket, so that we remove no other */
 	ino_t inode;
@@ -169,13 +169,13 @@ static enum bn_status take_lock(const char *path, int *lock, struct bn_error *er
 		return system_error(err, path, "its lock file");
 	}
 	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-		enum bn_status status =
-			errno == EWOULDBLOCK
-				? bn_fail(err, BN_E_CONFLICT,
-					  "socket '%s': another bnd serves it: stop that one, or give "
-					  "this one another socket.path",
-					  path)
-				: system_error(err, path, "its lock file");
+		enum bn_status status = errno == EWOULDBLOCK
+						? bn_fail(err, BN_E_CONFLICT,
+							  "socket '%s': another bnd serves it: "
+							  "stop that one, or give "
+							  "this one another socket.path",
+							  path)
+						: system_error(err, path, "its lock file");
 
 		close(fd);
 		return status;
@@ -211,13 +211,15 @@ static enum bn_status check_place(const char *path, struct bn_error *err)
 		return BN_OK;
 	}
 	if (rc == 0 || rc == EAGAIN) { /* EAGAIN: alive, with a full backlog */
-		return bn_fail(err, BN_E_CONFLICT,
-			       "socket '%s': somebody is listening there already: stop that service, "
-			       "or choose another socket.path",
-			       path);
+		return bn_fail(
+			err, BN_E_CONFLICT,
+			"socket '%s': somebody is listening there already: stop that service, "
+			"or choose another socket.path",
+			path);
 	}
-	return bn_fail(err, BN_E_CONFLICT, "socket '%s': cannot tell whether somebody listens there: %s",
-		       path, strerror(rc));
+	return bn_fail(err, BN_E_CONFLICT,
+		       "socket '%s': cannot tell whether somebody listens there: %s", path,
+		       strerror(rc));
 }
 
 /* Step 3. On success *out listens at `name` and has its group and mode. */
@@ -241,7 +243,8 @@ static enum bn_status make_socket(const char *path, const char *name, const char
 	}
 	unlink(name);
 	fill_address(&address, name);
-	/* On Linux bind() takes the mode from the descriptor; umask is the process's, so no umask. */
+	/* On Linux bind() takes the mode from the descriptor; umask is the process's, so no umask.
+	 */
 	if (fchmod(fd, 0600) != 0 ||
 	    bind(fd, (const struct sockaddr *)&address, sizeof(address)) != 0) {
 		enum bn_status status = system_error(err, path, "cannot be made");
@@ -316,10 +319,11 @@ static BN_ON_LOOP enum bn_status adopt(struct bn_server *s, int fd, struct bn_er
 	if (int_option(fd, SO_DOMAIN) != AF_UNIX || int_option(fd, SO_TYPE) != SOCK_STREAM ||
 	    int_option(fd, SO_ACCEPTCONN) != 1) {
 		close(fd);
-		return bn_fail(err, BN_E_CONFIG,
-			       "the socket handed over (descriptor %d) is not a listening unix stream "
-			       "socket: use ListenStream= with a path",
-			       fd);
+		return bn_fail(
+			err, BN_E_CONFIG,
+			"the socket handed over (descriptor %d) is not a listening unix stream "
+			"socket: use ListenStream= with a path",
+			fd);
 	}
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
 	    fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
@@ -377,7 +381,8 @@ static BN_ON_LOOP void welcome(struct bn_server *s, int fd)
 	own = bn_connections_count_uid(s->connections, peer.uid);
 	if (own >= s->per_user) {
 		bn_fail(&err, BN_E_QUEUE_FULL,
-			"uid %" PRIu32 " has %" PRIu32 " of %" PRIu64 " connections: close one first",
+			"uid %" PRIu32 " has %" PRIu32 " of %" PRIu64
+			" connections: close one first",
 			(uint32_t)peer.uid, own, s->per_user);
 		bn_error_number(&err, "limit", (int64_t)s->per_user);
 		bn_error_number(&err, "retry_after_ms", 1000);

@@ -104,7 +104,8 @@ const char *bn_setting_wants(char *text, size_t size, const struct bn_setting *s
 		fputs("permission bits in octal, \"0600\" to \"0777\"", out);
 		break;
 	case BN_SETTING_CORES:
-		fprintf(out, "auto, a number from %" PRId64 " to %" PRId64 ", or a list of core numbers",
+		fprintf(out,
+			"auto, a number from %" PRId64 " to %" PRId64 ", or a list of core numbers",
 			s->min, s->max);
 		break;
 	case BN_SETTING_WORD:
@@ -204,7 +205,8 @@ static enum bn_status read_cores(const struct job *j, struct bn_config_cores *ou
 
 	if (j->node->kind == BN_YAML_SCALAR) {
 		if (strcmp(j->node->text, "auto") != 0) {
-			if (!bn_units_parse_whole(j->node->text, &value) || !in_range(j->s, value)) {
+			if (!bn_units_parse_whole(j->node->text, &value) ||
+			    !in_range(j->s, value)) {
 				return complain(j, j->node);
 			}
 			cores.count = (uint32_t)value;
@@ -221,8 +223,8 @@ static enum bn_status read_cores(const struct job *j, struct bn_config_cores *ou
 	}
 	item = j->node->first;
 	for (uint32_t i = 0; i < j->node->n; i++, item = item->next) {
-		if (item->kind != BN_YAML_SCALAR || !bn_units_parse_whole(item->text, &value) || value < 0 ||
-		    value > 65535) {
+		if (item->kind != BN_YAML_SCALAR || !bn_units_parse_whole(item->text, &value) ||
+		    value < 0 || value > 65535) {
 			return complain(j, item);
 		}
 		for (uint32_t before = 0; before < i; before++) {
@@ -306,8 +308,7 @@ static enum bn_status read_scalar(const struct job *j, void *member)
 		ok = bn_units_parse_whole(text, &value) && in_range(j->s, value);
 		break;
 	case BN_SETTING_NUM:
-		ok = parse_num(text, &number) && number >= j->s->num_min &&
-		     number <= j->s->num_max;
+		ok = parse_num(text, &number) && number >= j->s->num_min && number <= j->s->num_max;
 		break;
 	case BN_SETTING_BUDGET:
 		if (strcmp(text, "auto") == 0) {
@@ -392,7 +393,8 @@ enum bn_status bn_setting_read(const struct bn_setting *s, void *base,
 		status = read_words(&j, member);
 		break;
 	default:
-		status = node->kind == BN_YAML_SCALAR ? read_scalar(&j, member) : complain(&j, node);
+		status =
+			node->kind == BN_YAML_SCALAR ? read_scalar(&j, member) : complain(&j, node);
 		break;
 	}
 	if (status == BN_OK && s->has != SIZE_MAX) {
@@ -520,7 +522,7 @@ void bn_setting_print(FILE *out, const struct bn_setting *s, const void *base)
 			fputs("-1", out);
 			break;
 		}
-		bn_units_print_duration(out, (uint64_t)*(const int64_t *)member);
+		bn_units_print_duration(out, (uint64_t) * (const int64_t *)member);
 		break;
 	case BN_SETTING_MODE:
 		fprintf(out, "\"%04" PRIo64 "\"", *(const uint64_t *)member);

@@ -60,13 +60,14 @@ enum bn_setting_type {
 
 /* One row. */
 struct bn_setting {
-	const char *path;     /* "limits.clients", "models[].name" */
+	const char *path; /* "limits.clients", "models[].name" */
 	enum bn_setting_type type;
-	size_t at;            /* offset of the member in its struct */
-	size_t has;           /* offset of a bool that says whether it was given, or SIZE_MAX */
-	const char *fallback; /* default as the file would write it; NULL: none, the member stays 0 */
-	bool must;            /* may not be left out */
-	int64_t min, max;     /* COUNT, INT: value; SIZE, BUDGET: bytes; DURATION, KEEP: ms */
+	size_t at;  /* offset of the member in its struct */
+	size_t has; /* offset of a bool that says whether it was given, or SIZE_MAX */
+	const char
+		*fallback; /* default as the file would write it; NULL: none, the member stays 0 */
+	bool must;         /* may not be left out */
+	int64_t min, max;  /* COUNT, INT: value; SIZE, BUDGET: bytes; DURATION, KEEP: ms */
 	double num_min, num_max;  /* NUM */
 	const char *const *words; /* WORD, WORDS: NULL-terminated */
 	int when;                 /* enum bn_config_when of daemon/config.h */

@@ -134,7 +134,7 @@ struct reader {
 	uint32_t depth;
 	struct bn_yaml_node *key; /* key of the innermost map that waits for its value */
 	uint32_t documents;
-	bool stop;      /* nothing sensible follows */
+	bool stop; /* nothing sensible follows */
 	bool no_memory;
 };
 
@@ -235,13 +235,14 @@ static void refuse_extras(struct reader *r, const yaml_event_t *event, const yam
 	uint32_t column = column_of(event->start_mark);
 
 	if (anchor != NULL) {
-		bn_yaml_complain(r->report, line, column,
-				 "anchors (&%s) are not supported: write the value where it is used",
-				 (const char *)anchor);
+		bn_yaml_complain(
+			r->report, line, column,
+			"anchors (&%s) are not supported: write the value where it is used",
+			(const char *)anchor);
 	}
 	if (tag != NULL) {
-		bn_yaml_complain(r->report, line, column, "tags (%s) are not supported: leave it out",
-				 (const char *)tag);
+		bn_yaml_complain(r->report, line, column,
+				 "tags (%s) are not supported: leave it out", (const char *)tag);
 	}
 }
 
@@ -266,7 +267,8 @@ static void on_scalar(struct reader *r, const yaml_event_t *event)
 	node->plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
 	refuse_extras(r, event, event->data.scalar.anchor, event->data.scalar.tag);
 	if (memchr(text, '\0', n) != NULL) {
-		bn_yaml_complain(r->report, node->line, node->column, "a text must not contain \\0");
+		bn_yaml_complain(r->report, node->line, node->column,
+				 "a text must not contain \\0");
 	}
 	if (at_key(r)) {
 		take_key(r, node);
@@ -280,15 +282,16 @@ static void on_begin(struct reader *r, const yaml_event_t *event, enum bn_yaml_k
 	struct bn_yaml_node *node;
 
 	if (at_key(r)) {
-		bn_yaml_complain(r->report, line_of(event->start_mark), column_of(event->start_mark),
-				 "a key must be a word, not a %s",
+		bn_yaml_complain(r->report, line_of(event->start_mark),
+				 column_of(event->start_mark), "a key must be a word, not a %s",
 				 kind == BN_YAML_MAP ? "map" : "list");
 		r->stop = true;
 		return;
 	}
 	if (r->depth == BN_YAML_DEPTH_MAX) {
-		bn_yaml_complain(r->report, line_of(event->start_mark), column_of(event->start_mark),
-				 "more than %d levels of nesting", BN_YAML_DEPTH_MAX);
+		bn_yaml_complain(r->report, line_of(event->start_mark),
+				 column_of(event->start_mark), "more than %d levels of nesting",
+				 BN_YAML_DEPTH_MAX);
 		r->stop = true;
 		return;
 	}

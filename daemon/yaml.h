@@ -47,7 +47,8 @@ enum bn_yaml_kind {
 /* One node. Children of a map carry their key. Plain data, borrowed from the tree. */
 struct bn_yaml_node {
 	enum bn_yaml_kind kind;
-	bool plain; /* SCALAR: written without quotes, so that `null` or nothing may mean "not set" */
+	bool plain; /* SCALAR: written without quotes, so that `null` or nothing may mean "not set"
+		     */
 	uint32_t line;
 	uint32_t column;
 	const char *text; /* SCALAR: NUL-terminated, no NUL inside, valid UTF-8 */

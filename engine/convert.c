@@ -77,11 +77,13 @@ __attribute__((format(printf, 2, 3))) static void notice(struct bn_convert_repor
 	}
 }
 
-static void progress(struct conversion *v, const char *phase, uint64_t done)
+static enum bn_status progress(struct conversion *v, const char *phase, uint64_t done)
 {
-	if (v->options->progress != NULL) {
-		v->options->progress(v->options->who, phase, done, v->total_bytes);
+	if (v->options->progress == NULL ||
+	    v->options->progress(v->options->who, phase, done, v->total_bytes)) {
+		return BN_OK;
 	}
+	return bn_fail(v->err, BN_E_CANCELLED, "stopped; nothing is left of the unfinished file");
 }
 
 /* --- the plan -------------------------------------------------------------------------------- */
@@ -392,7 +394,7 @@ static enum bn_status put_rows(struct conversion *v, const struct job *job,
 
 	for (uint32_t row = 0; row < t->rows; row += piece) {
 		const uint32_t n = t->rows - row < piece ? t->rows - row : piece;
-		const enum bn_status status = read_rows(v, source, t->cols, row, n);
+		enum bn_status status = read_rows(v, source, t->cols, row, n);
 
 		if (status != BN_OK) {
 			return status;
@@ -408,7 +410,10 @@ static enum bn_status put_rows(struct conversion *v, const struct job *job,
 		}
 		EVP_DigestUpdate(v->digest, v->turned, n * row_bytes);
 		bn_gguf_write(v->w, v->turned, n * row_bytes);
-		progress(v, "converting", v->done_bytes + (uint64_t)(row + n) * row_bytes);
+		status = progress(v, "converting", v->done_bytes + (uint64_t)(row + n) * row_bytes);
+		if (status != BN_OK) {
+			return status;
+		}
 	}
 	return BN_OK;
 }
@@ -430,8 +435,7 @@ static enum bn_status put_tensor(struct conversion *v, size_t i)
 		status = bn_fail(v->err, BN_E_INTERNAL, "SHA-256 failed");
 	}
 	v->done_bytes += job->nbytes;
-	progress(v, "converting", v->done_bytes);
-	return status;
+	return status == BN_OK ? progress(v, "converting", v->done_bytes) : status;
 }
 
 /* --- all of it ------------------------------------------------------------------------------- */
@@ -521,9 +525,9 @@ static enum bn_status write_all(struct conversion *v, const char *part)
 	return status;
 }
 
-static void report_verified(void *who, uint64_t done_bytes)
+static enum bn_status report_verified(void *who, uint64_t done_bytes)
 {
-	progress(who, "verifying", done_bytes);
+	return progress(who, "verifying", done_bytes);
 }
 
 /* Under its name only when it is known to be right; never over a file that was not to be replaced. */
@@ -645,11 +649,12 @@ enum bn_status bn_convert(const struct bn_checkpoint *c, const char *path,
 }
 
 uint64_t bn_convert_data_bytes(const struct bn_checkpoint *c,
-			       const struct bn_convert_options *options)
+			       const struct bn_convert_options *options, uint32_t *tensors)
 {
 	struct conversion v = { .c = c, .options = options };
 	const enum bn_status status = plan(&v);
 
+	*tensors = (uint32_t)v.n;
 	free_plan(&v);
 	return status == BN_OK ? v.total_bytes : 0;
 }

@@ -21,8 +21,8 @@
 
 enum { BN_CONVERT_NOTICES = 12, BN_CONVERT_NOTICE_BYTES = 200 };
 
-/* What is going on, for a progress bar; called some times per second at most. */
-typedef void (*bn_convert_progress)(void *who, const char *phase, uint64_t done_bytes,
+/* What is going on, for a progress bar; called after every few MiB. False stops the work. */
+typedef bool (*bn_convert_progress)(void *who, const char *phase, uint64_t done_bytes,
 				    uint64_t total_bytes);
 
 /* Zeroed: i2_s, f16, the checkpoint's own name, no overwriting. Borrowed during the call. */
@@ -51,16 +51,17 @@ struct bn_convert_report {
  * Converts to the file `path`. Errors: BN_E_KERNEL for a kernel that is not written yet or unknown;
  * BN_E_CONFLICT when the file is there and `force` is not set; BN_E_NOT_SUPPORTED for floats that are
  * neither ternary nor said to be latent; BN_E_FORMAT for codes 3, values that are not finite, files that
- * change meanwhile; BN_E_IO (no room is known before the work); BN_E_INTERNAL when reading back gives
- * other weights; those of bn_model_open on the result. On failure no file is left. Helper.
+ * change meanwhile; BN_E_IO (no room is known before the work); BN_E_CANCELLED; BN_E_INTERNAL when reading
+ * back gives other weights; those of bn_model_open on the result. On failure no file is left. Helper.
  */
 BN_MUST_USE enum bn_status bn_convert(const struct bn_checkpoint *c, const char *path,
 				      const struct bn_convert_options *options,
 				      struct bn_convert_report *report,
 				      struct bn_error *err) BN_ON_HELPER;
 
-/* Bytes of tensor data bn_convert will write for these options, exactly. Any thread. */
+/* Bytes of tensor data bn_convert will write for these options, exactly, and in how many tensors; 0 when
+ * there is no memory to tell. Any thread. */
 uint64_t bn_convert_data_bytes(const struct bn_checkpoint *c,
-			       const struct bn_convert_options *options);
+			       const struct bn_convert_options *options, uint32_t *tensors);
 
 #endif

@@ -8,6 +8,7 @@
 #include "proto/role.h"
 
 #include <getopt.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BAR_WIDTH = 32, BAR_PERIOD_MS = 100, LINE_PERIOD_MS = 5000, MB = 1000000 };
+enum { BAR_WIDTH = 32, BAR_PERIOD_MS = 100, LINE_PERIOD_MS = 5000, MB = 1000000, SIGNAL_EXIT = 128 };
 
 static const char help[] =
 	"usage: bn-convert FOLDER -o OUT.gguf [options]\n"
@@ -54,8 +55,17 @@ struct arguments {
 
 /* --- progress -------------------------------------------------------------------------------- */
 
+/* Set by signals, so that the temporary file is removed. */
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int sig)
+{
+	interrupted = sig;
+}
+
 struct bar {
 	bool terminal;
+	bool quiet;
 	uint64_t last_ms;
 	bool drawn;
 };
@@ -69,7 +79,7 @@ static uint64_t now_ms(void)
 }
 
 /* A bar that redraws itself on a terminal, a line now and then elsewhere. */
-static void draw(void *who, const char *phase, uint64_t done, uint64_t total)
+static bool draw(void *who, const char *phase, uint64_t done, uint64_t total)
 {
 	struct bar *bar = who;
 	const uint64_t now = now_ms();
@@ -77,14 +87,15 @@ static void draw(void *who, const char *phase, uint64_t done, uint64_t total)
 	const unsigned filled = percent * BAR_WIDTH / 100;
 	char cells[BAR_WIDTH + 1];
 
-	if (now - bar->last_ms < (bar->terminal ? BAR_PERIOD_MS : LINE_PERIOD_MS)) {
-		return;
+	if (interrupted != 0 || bar->quiet ||
+	    now - bar->last_ms < (bar->terminal ? BAR_PERIOD_MS : LINE_PERIOD_MS)) {
+		return interrupted == 0;
 	}
 	bar->last_ms = now;
 	bar->drawn = true;
 	if (!bar->terminal) {
 		fprintf(stderr, "%s %u%%\n", phase, percent);
-		return;
+		return true;
 	}
 	for (unsigned i = 0; i < BAR_WIDTH; i++) {
 		cells[i] = i < filled ? '#' : '.';
@@ -93,6 +104,7 @@ static void draw(void *who, const char *phase, uint64_t done, uint64_t total)
 	fprintf(stderr, "\r%-10s [%s] %3u%%  %llu of %llu MB ", phase, cells, percent,
 		(unsigned long long)(done / MB), (unsigned long long)(total / MB));
 	fflush(stderr);
+	return true;
 }
 
 static void clear(struct bar *bar)
@@ -159,12 +171,13 @@ static void tell_memory(const struct bn_checkpoint *c, const struct arguments *a
 {
 	const struct bn_kv_shape kv = { c->layers, c->kv_heads, c->head_dim, BN_KV_F16 };
 	const uint64_t position = bn_kv_position_bytes(&kv);
+	uint32_t tensors;
+	const uint64_t data = bn_convert_data_bytes(c, &a->convert, &tensors);
 
-	printf("memory        %llu MB of weights in a GGUF of this embedding type, and %llu kB for "
-	       "each token of context (%llu MB for all %u)\n",
-	       (unsigned long long)(bn_convert_data_bytes(c, &a->convert) / MB),
-	       (unsigned long long)(position / 1000),
-	       (unsigned long long)(position * c->context / MB), c->context);
+	printf("tensor data   %llu bytes in %u tensors, once converted\n", (unsigned long long)data,
+	       tensors);
+	printf("memory        about %llu MB for the weights, %llu kB for each token of context\n",
+	       (unsigned long long)(data / MB), (unsigned long long)(position / 1000));
 }
 
 static void tell(const struct bn_checkpoint *c, const struct arguments *a)
@@ -196,22 +209,29 @@ static void tell(const struct bn_checkpoint *c, const struct arguments *a)
 
 static int convert(const struct bn_checkpoint *c, struct arguments *a)
 {
-	struct bar bar = { .terminal = isatty(STDERR_FILENO) != 0, .last_ms = now_ms() };
+	struct bar bar = {
+		.terminal = isatty(STDERR_FILENO) != 0, .quiet = a->quiet, .last_ms = now_ms()
+	};
+	const struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
 	const uint64_t start = now_ms();
 	struct bn_convert_report r = { 0 };
 	struct bn_error err;
 	enum bn_status status;
 
 	bn_enter_helper();
-	if (!a->quiet) {
-		a->convert.progress = draw;
-		a->convert.who = &bar;
-	}
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
+	a->convert.progress = draw;
+	a->convert.who = &bar;
 	status = bn_convert(c, a->output, &a->convert, &r, &err);
 	clear(&bar);
 	if (status != BN_OK) {
 		const int code = complain(a->output, status, &err);
 
+		if (status == BN_E_CANCELLED) {
+			return SIGNAL_EXIT + (int)interrupted;
+		}
 		return status == BN_E_IO ? EX_CANTCREAT : code;
 	}
 	if (a->quiet) {

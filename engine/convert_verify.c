@@ -24,12 +24,10 @@ struct verifier {
 	struct bn_error *err;
 };
 
-static void progress(struct verifier *v, uint64_t bytes)
+static enum bn_status progress(struct verifier *v, uint64_t bytes)
 {
 	v->done_bytes += bytes;
-	if (v->progress != NULL) {
-		v->progress(v->who, v->done_bytes);
-	}
+	return v->progress != NULL ? v->progress(v->who, v->done_bytes) : BN_OK;
 }
 
 static enum bn_status differs(struct verifier *v, const char *name, const char *what)
@@ -72,8 +70,8 @@ static enum bn_status check_trits(struct verifier *v, const struct bn_verify_ten
 		return differs(v, t->name, "a code that is no trit");
 	}
 	EVP_DigestUpdate(v->digest, v->codes, t->rows * bn_trits_stride(t->cols));
-	progress(v, bytes);
-	return compare(v, t);
+	status = compare(v, t);
+	return status == BN_OK ? progress(v, bytes) : status;
 }
 
 static enum bn_status check_bytes(struct verifier *v, const struct bn_verify_tensor *t,
@@ -82,14 +80,16 @@ static enum bn_status check_bytes(struct verifier *v, const struct bn_verify_ten
 	for (uint64_t at = 0; at < found->nbytes;) {
 		const uint64_t left = found->nbytes - at;
 		const size_t n = left < PIECE_BYTES ? (size_t)left : PIECE_BYTES;
-		const enum bn_status status = bn_gguf_read(v->gguf, found, at, v->raw, n, v->err);
+		enum bn_status status = bn_gguf_read(v->gguf, found, at, v->raw, n, v->err);
 
+		if (status == BN_OK) {
+			EVP_DigestUpdate(v->digest, v->raw, n);
+			at += n;
+			status = progress(v, n);
+		}
 		if (status != BN_OK) {
 			return status;
 		}
-		EVP_DigestUpdate(v->digest, v->raw, n);
-		at += n;
-		progress(v, n);
 	}
 	return compare(v, t);
 }

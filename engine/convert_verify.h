@@ -26,8 +26,8 @@ struct bn_verify_tensor {
 	unsigned char digest[BN_VERIFY_DIGEST_BYTES];
 };
 
-/* Called with the bytes read so far; may be NULL. */
-typedef void (*bn_verify_progress)(void *who, uint64_t done_bytes);
+/* Called with the bytes read so far; may be NULL. What is not BN_OK ends the work. */
+typedef enum bn_status (*bn_verify_progress)(void *who, uint64_t done_bytes);
 
 /*
  * Compares tensors [n] and opens the file as the daemon will. BN_E_INTERNAL naming the tensor that

@@ -56,7 +56,7 @@ struct bn_sequence_config {
 	const struct bn_str *stops; /* valid UTF-8, 1..BN_SEQUENCE_STOP_BYTES each; never emitted */
 	uint32_t n_stop_tokens;
 	const bn_token *stop_tokens; /* beside the model's own; never emitted */
-	bool ignore_eos;             /* the model's end tokens do not end it (they have no text)	     */
+	bool ignore_eos; /* the model's end tokens do not end it (they have no text)	     */
 	bool echo; /* the text begins with that of the prompt                                */
 };
 

@@ -13,8 +13,8 @@
  *                Tokens go in panels that stay in L2 while the rows pass.
  *
  * Prefetching by hand matters: two groups are two streams, and processors that keep up with one
- * lose the second. On a 2-core Zen 5 VM (bench_kernels --cpu-time, 2560x6912, one core) it moved
- * 2, 4 and 8 tokens from 105, 169 and 265 to 229, 374 and 425 GMAC/s, of 457 possible.
+ * lose the second. On one core of a Zen 5 VM (bench_kernels --cpu-time --threads 1, 2560x6912) it
+ * moved 1, 2 and 4 tokens from 117, 103 and 168 to 142, 269 and 400 GMAC/s, of 458 possible.
  */
 #include "kernels/cpu.h"
 #include "kernels/i2s.h"

@@ -8,7 +8,8 @@
  * Weights cycle through many copies of the matrix, more than any cache holds. Each figure is a
  * median over --repeat rounds and the percentages are medians of ratios inside one round, because
  * on a shared machine only those mean something. --cpu-time divides by processor time instead of
- * time on the wall, for a machine whose cores are also busy with something else.
+ * time on the wall, for a machine whose cores are also busy with something else. With more than
+ * one thread it is no measure of memory: threads that wait for a core do not share the bus.
  */
 #include "kernels/cpu.h"
 #include "kernels/dense.h"

@@ -77,12 +77,29 @@ static void die(const struct bn_error *err)
 	exit(EX_SOFTWARE);
 }
 
-static double now(void)
+static double seconds(clockid_t clock)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(clock, &t);
 	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* A measurement: wall time, and processor time of all lanes, which tells on a busy machine how much
+ * of the wall time was ours (lanes waiting at barriers spin for a little, and count). */
+struct watch {
+	double wall, cpu;
+};
+
+static struct watch begin(void)
+{
+	return (struct watch){ seconds(CLOCK_MONOTONIC), seconds(CLOCK_PROCESS_CPUTIME_ID) };
+}
+
+static struct watch elapsed(struct watch since)
+{
+	return (struct watch){ seconds(CLOCK_MONOTONIC) - since.wall,
+			       seconds(CLOCK_PROCESS_CPUTIME_ID) - since.cpu };
 }
 
 static double peak_mib(void)
@@ -95,8 +112,9 @@ static double peak_mib(void)
 
 /* ---- output ---------------------------------------------------------------------------------- */
 
-static void print_model(const struct bench *b, double open_s, double load_s)
+static void print_model(const struct bench *b, double open_s, struct watch load)
 {
+	const double load_s = load.wall;
 	const struct bn_model_info *i = &b->model->info;
 	const double mib = 1024.0 * 1024.0;
 
@@ -104,10 +122,10 @@ static void print_model(const struct bench *b, double open_s, double load_s)
 		printf("{\"model\": \"%s\", \"digest\": \"%s\", \"kernel\": \"%s\", \"vec\": "
 		       "\"%s\", "
 		       "\"parameters\": %llu, \"file_bytes\": %llu, \"weights_bytes\": %llu, "
-		       "\"open_s\": %.3f, \"load_s\": %.3f, \"results\": [\n",
+		       "\"open_s\": %.3f, \"load_s\": %.3f, \"load_cpu_s\": %.3f, \"results\": [\n",
 		       i->name, i->digest, i->kernel, i->vec, (unsigned long long)i->parameters,
 		       (unsigned long long)i->file_bytes, (unsigned long long)i->weights_bytes,
-		       open_s, load_s);
+		       open_s, load_s, load.cpu);
 		return;
 	}
 	printf("%s (%s, %llu M parameters, embedding %s)\n", i->name, i->architecture,
@@ -116,25 +134,26 @@ static void print_model(const struct bench *b, double open_s, double load_s)
 	printf("file %.1f MiB, weights %.1f MiB, KV %.1f KiB a position\n",
 	       (double)i->file_bytes / mib, (double)i->weights_bytes / mib,
 	       (double)i->kv_position_bytes / 1024.0);
-	printf("open %.3f s, load %.3f s (%.2f GB/s), peak memory %.1f MiB\n\n", open_s, load_s,
-	       (double)i->file_bytes / load_s * 1e-9, peak_mib());
-	printf("%-8s %5s %9s %6s %10s %12s\n", "what", "lanes", "sequences", "tokens", "seconds",
-	       "tokens/s");
+	printf("open %.3f s, load %.3f s (%.2f GB/s, %.2f s of processor), peak memory %.1f "
+	       "MiB\n\n",
+	       open_s, load_s, (double)i->file_bytes / load_s * 1e-9, load.cpu, peak_mib());
+	printf("%-8s %5s %9s %6s %10s %8s %12s\n", "what", "lanes", "sequences", "tokens",
+	       "seconds", "cpu s", "tokens/s");
 }
 
 static void print_result(struct bench *b, const char *what, uint32_t sequences, uint32_t tokens,
-			 double seconds)
+			 struct watch took)
 {
-	const double rate = tokens / seconds;
+	const double rate = tokens / took.wall;
 
 	if (b->set->json) {
 		printf("%s{\"what\": \"%s\", \"lanes\": %u, \"sequences\": %u, \"tokens\": %u, "
-		       "\"seconds\": %.6f, \"tokens_per_s\": %.3f}",
-		       b->printed++ > 0 ? ",\n" : "", what, b->lanes, sequences, tokens, seconds,
-		       rate);
+		       "\"seconds\": %.6f, \"cpu_s\": %.6f, \"tokens_per_s\": %.3f}",
+		       b->printed++ > 0 ? ",\n" : "", what, b->lanes, sequences, tokens, took.wall,
+		       took.cpu, rate);
 	} else {
-		printf("%-8s %5u %9u %6u %10.3f %12.1f\n", what, b->lanes, sequences, tokens,
-		       seconds, rate);
+		printf("%-8s %5u %9u %6u %10.3f %8.2f %12.1f\n", what, b->lanes, sequences, tokens,
+		       took.wall, took.cpu, rate);
 	}
 	fflush(stdout);
 }
@@ -186,12 +205,12 @@ static uint32_t step(struct bench *b, struct bn_sequence **seqs, uint32_t n) BN_
 static void bench_prefill(struct bench *b, uint32_t tokens) BN_ON_LEAD
 {
 	struct bn_sequence *seq = new_sequence(b, 1, tokens, 1);
-	const double start = now();
+	const struct watch start = begin();
 
 	while (seq->finish == BN_FINISH_NONE) {
 		step(b, &seq, 1);
 	}
-	print_result(b, "prefill", 1, tokens, now() - start);
+	print_result(b, "prefill", 1, tokens, elapsed(start));
 	bn_sequence_free(seq);
 }
 
@@ -199,7 +218,7 @@ static void bench_decode(struct bench *b, uint32_t n) BN_ON_LEAD
 {
 	struct bn_sequence *seqs[256];
 	const uint32_t tokens = b->set->decode;
-	double start;
+	struct watch start;
 
 	for (uint32_t i = 0; i < n; i++) {
 		seqs[i] = new_sequence(b, i, b->set->depth, tokens + 1);
@@ -207,11 +226,11 @@ static void bench_decode(struct bench *b, uint32_t n) BN_ON_LEAD
 			step(b, &seqs[i], 1);
 		}
 	}
-	start = now();
+	start = begin();
 	for (uint32_t i = 0; i < tokens; i++) {
 		step(b, seqs, n);
 	}
-	print_result(b, "decode", n, tokens * n, now() - start);
+	print_result(b, "decode", n, tokens * n, elapsed(start));
 	for (uint32_t i = 0; i < n; i++) {
 		bn_sequence_free(seqs[i]);
 	}
@@ -271,19 +290,20 @@ static void load(struct bench *b)
 	};
 	struct bn_model_plan *plan = NULL;
 	struct bn_error err;
-	double start = now(), open_s;
+	struct watch start = begin();
+	double open_s;
 
 	bn_enter_helper();
 	if (bn_model_open(&plan, s->path, &options, &err) != BN_OK) {
 		die(&err);
 	}
-	open_s = now() - start;
-	start = now();
+	open_s = elapsed(start).wall;
+	start = begin();
 	if (bn_model_load(&b->model, plan, NULL, &err) != BN_OK) {
 		die(&err);
 	}
 	bn_model_plan_free(plan);
-	print_model(b, open_s, now() - start);
+	print_model(b, open_s, elapsed(start));
 }
 
 /* ---- command line ---------------------------------------------------------------------------- */

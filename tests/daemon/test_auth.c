@@ -110,8 +110,9 @@ static void names_nobody_has_are_refused_with_their_place(void **state)
 	assert_int_equal(bn_config_parse(&config, "bnd.yaml", text, strlen(text), &report, &err),
 			 BN_OK);
 	assert_int_equal(bn_auth_new(&auth, config, &err), BN_E_CONFIG);
-	assert_string_equal(err.text, "bnd.yaml:2:5: access: there is no group 'bn-no-such-group' on "
-				      "this machine");
+	assert_string_equal(err.text,
+			    "bnd.yaml:2:5: access: there is no group 'bn-no-such-group' on "
+			    "this machine");
 	bn_config_free(config);
 }
 

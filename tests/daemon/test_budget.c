@@ -74,8 +74,9 @@ static void budget_refusal_names_need_budget_and_holders(void **state)
 	assert_int_equal(bn_budget_reserve(b, BN_BUDGET_KV, "bitnet", 20 * MIB, &err), BN_OK);
 	assert_int_equal(bn_budget_reserve(b, BN_BUDGET_WEIGHTS, "falcon", 30 * MIB, &err),
 			 BN_E_MEMORY);
-	assert_string_equal(err.text, "falcon needs 30.0 MiB, 20.0 MiB of the budget of 100 MiB are "
-				      "free, held by bitnet (weights 60.0 MiB, kv 20.0 MiB)");
+	assert_string_equal(err.text,
+			    "falcon needs 30.0 MiB, 20.0 MiB of the budget of 100 MiB are "
+			    "free, held by bitnet (weights 60.0 MiB, kv 20.0 MiB)");
 	assert_int_equal(fact(&err, "need_bytes")->number, 30 * MIB);
 	assert_int_equal(fact(&err, "budget_bytes")->number, 100 * MIB);
 	assert_int_equal(fact(&err, "free_bytes")->number, 20 * MIB);
@@ -228,8 +229,7 @@ static void budget_shows_bytes_as_people_say_them(void **state)
 	assert_string_equal(bn_budget_show(text, sizeof(text), 0), "0 bytes");
 	assert_string_equal(bn_budget_show(text, sizeof(text), 1023), "1023 bytes");
 	assert_string_equal(bn_budget_show(text, sizeof(text), 1536), "1.5 KiB");
-	assert_string_equal(bn_budget_show(text, sizeof(text), UINT64_C(6) << 30),
-			    "6.0 GiB");
+	assert_string_equal(bn_budget_show(text, sizeof(text), UINT64_C(6) << 30), "6.0 GiB");
 	assert_string_equal(bn_budget_show(text, sizeof(text), UINT64_MAX), "16.0 EiB");
 	assert_string_equal(bn_budget_kind_word(BN_BUDGET_KV), "kv");
 }
@@ -284,7 +284,8 @@ static void machine_without_groups_has_no_limit(void **state)
 	struct bn_budget_machine machine;
 
 	(void)state;
-	put("/proc/meminfo", "MemTotal:       16000000 kB\nMemFree:  1 kB\nMemAvailable:    8000000 kB\n");
+	put("/proc/meminfo",
+	    "MemTotal:       16000000 kB\nMemFree:  1 kB\nMemAvailable:    8000000 kB\n");
 	machine = look();
 	assert_int_equal(machine.total_bytes, UINT64_C(16000000) * 1024);
 	assert_int_equal(machine.available_bytes, UINT64_C(8000000) * 1024);

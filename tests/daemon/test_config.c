@@ -93,17 +93,18 @@ static void config_levels_are_those_of_the_log(void **state)
 
 static void config_reads_models_and_fills_in_what_they_leave_out(void **state)
 {
-	struct bn_config *c = parse("models:\n"
-				    "  - name: one\n"
-				    "    path: /m/one.gguf\n"
-				    "    aliases: [uno, eins]\n"
-				    "    keep_alive: -1\n"
-				    "    pin: true\n"
-				    "    defaults: {temperature: 0, top_k: 5}\n"
-				    "    kernels: [scalar]\n"
-				    "  - {name: two, path: sub/two.gguf, weight: 3}\n"
-				    "kernels: [i2s.vnni, i2s.avx2]\n"
-				    "defaults: {keep_alive: 1h, max_tokens: 77, top_k: 9, min_p: 0.5}\n");
+	struct bn_config *c =
+		parse("models:\n"
+		      "  - name: one\n"
+		      "    path: /m/one.gguf\n"
+		      "    aliases: [uno, eins]\n"
+		      "    keep_alive: -1\n"
+		      "    pin: true\n"
+		      "    defaults: {temperature: 0, top_k: 5}\n"
+		      "    kernels: [scalar]\n"
+		      "  - {name: two, path: sub/two.gguf, weight: 3}\n"
+		      "kernels: [i2s.vnni, i2s.avx2]\n"
+		      "defaults: {keep_alive: 1h, max_tokens: 77, top_k: 9, min_p: 0.5}\n");
 	const struct bn_config_model *one = &c->models[0], *two = &c->models[1];
 
 	(void)state;
@@ -153,8 +154,9 @@ static void config_reads_who_may_do_what(void **state)
 
 static void config_empty_sections_keep_their_defaults(void **state)
 {
-	struct bn_config *c = parse("socket:\nmodels:\naccess: ~\nlimits:\n  clients:\nkernels: []\n"
-				    "workers: {cores: null}\n");
+	struct bn_config *c =
+		parse("socket:\nmodels:\naccess: ~\nlimits:\n  clients:\nkernels: []\n"
+		      "workers: {cores: null}\n");
 
 	(void)state;
 	assert_int_equal(c->limits.clients, 1024);
@@ -213,9 +215,11 @@ static void config_shapes_that_do_not_fit_are_named(void **state)
 	refuses("hello\n", "1:1: expected sections such as 'models:', found a text", NULL);
 	refuses("socket: /run/x\n", "1:9: socket: expected a map of settings", NULL);
 	refuses("models: {name: x}\n",
-		"1:9: models: expected a list of at most 256 entries, each beginning with '- '", NULL);
+		"1:9: models: expected a list of at most 256 entries, each beginning with '- '",
+		NULL);
 	refuses("models: x\n",
-		"1:9: models: expected a list of at most 256 entries, each beginning with '- '", NULL);
+		"1:9: models: expected a list of at most 256 entries, each beginning with '- '",
+		NULL);
 	refuses("socket: {path: [a]}\n",
 		"1:16: socket.path: expected a text of at most 4095 bytes, found a list", NULL);
 }
@@ -240,7 +244,8 @@ static void config_paths_of_models_must_be_paths(void **state)
 		"  - {name: c, path: }\n",
 		"2:5: models[0].path: ~ is not expanded, write the whole path",
 		"3:5: models[1].path: is empty",
-		"4:5: models[2].path: is missing. The GGUF file; a relative path starts at the folder "
+		"4:5: models[2].path: is missing. The GGUF file; a relative path starts at the "
+		"folder "
 		"of this file.",
 		NULL);
 }
@@ -267,10 +272,11 @@ static void config_yaml_mistakes_come_with_their_place(void **state)
 	refuses("memory: {budget: &b 1GiB, headroom: *b}\n",
 		"1:18: anchors (&b) are not supported: write the value where it is used",
 		"1:37: aliases (*b) are not supported: write the value out", NULL);
-	refuses("log: {level: info}\nlog: {level: warn}\n", "2:1: log: stands twice, first in line 1",
-		NULL);
+	refuses("log: {level: info}\nlog: {level: warn}\n",
+		"2:1: log: stands twice, first in line 1", NULL);
 	refuses("a: [\n", "1:1: a: there is no such setting",
-		"2:1: YAML syntax: did not find expected node content while parsing a flow node", NULL);
+		"2:1: YAML syntax: did not find expected node content while parsing a flow node",
+		NULL);
 }
 
 static void config_more_than_fifty_mistakes_are_counted(void **state)
@@ -282,7 +288,8 @@ static void config_more_than_fifty_mistakes_are_counted(void **state)
 	for (int i = 0; i < 60; i++) {
 		snprintf(text + strlen(text), sizeof(text) - strlen(text), "zzz%d: 1\n", i);
 	}
-	assert_int_equal(bn_config_parse(&c, "x", text, strlen(text), &report, &error), BN_E_CONFIG);
+	assert_int_equal(bn_config_parse(&c, "x", text, strlen(text), &report, &error),
+			 BN_E_CONFIG);
 	assert_int_equal(report.n, 50);
 	assert_int_equal(report.dropped, 10);
 	assert_int_equal(error.data[0].number, 60);
@@ -407,9 +414,8 @@ static char *manual(bool examples)
 		char *hash = line + strspn(line, " ");
 		/* "#word:", "#- word:" and what is indented below such a line, "#  word:". */
 		size_t indent = *hash == '#' ? strspn(hash + 1, " -") : 0;
-		size_t word = *hash == '#' ? strspn(hash + 1 + indent,
-						    "abcdefghijklmnopqrstuvwxyz_")
-					   : 0;
+		size_t word =
+			*hash == '#' ? strspn(hash + 1 + indent, "abcdefghijklmnopqrstuvwxyz_") : 0;
 		bool setting = word > 0 && hash[1 + indent + word] == ':' && indent % 2 == 0;
 
 		if (examples && setting) {

@@ -84,8 +84,9 @@ static void print_shows_values_as_people_write_them(void **state)
 	assert_non_null(strstr(text, "models:\n  - name: \"a\"\n    path: \"/m/a.gguf\"\n"));
 	assert_non_null(strstr(text, "    defaults:\n      temperature: 0.1\n      top_k: 1\n"));
 	assert_non_null(strstr(text, "  - name: \"b\"\n    path: \"/m/b \\\"q\\\".gguf\"\n"));
-	assert_non_null(strstr(text, "access:\n  - user: \"root\"\n    may: [status, generate, load, "
-				     "admin]\n  - group: \"7\"\n    may: [status, load]\n"));
+	assert_non_null(strstr(text,
+			       "access:\n  - user: \"root\"\n    may: [status, generate, load, "
+			       "admin]\n  - group: \"7\"\n    may: [status, load]\n"));
 	bn_config_free(c);
 	free(text);
 }

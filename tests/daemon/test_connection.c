@@ -443,8 +443,8 @@ static void connection_answers_garbage_and_cuts(void **state)
 		{ "\xc1", 1, 0, -32700 },
 		{ "\x94\x00\x07\xa1x\xdd\xff\xff\xff\xff", 10, 7, 0 }, /* count bomb */
 		{ "\x94\x00\x07\xc1", 4, 7, 0 },
-		{ "\x94\x01\x08\xc0\xc0", 5, 8, -32600 },              /* a response */
-		{ "\x94\x00\x09\xa1\xff\x90", 6, 9, -32700 },          /* not UTF-8 */
+		{ "\x94\x01\x08\xc0\xc0", 5, 8, -32600 },     /* a response */
+		{ "\x94\x00\x09\xa1\xff\x90", 6, 9, -32700 }, /* not UTF-8 */
 	};
 
 	(void)state;

@@ -74,7 +74,7 @@ static void fair_order_of_everybody_is_by_virtual_time(void **state)
 	assert_null(next);
 }
 
-/* Steps of random length, one party asking for ten times longer ones: the shares are as weighted. */
+/* Steps of random length, those of one party ten times longer: the shares are as weighted. */
 static void fair_shares_are_as_weighted_in_a_simulation(void **state)
 {
 	enum { N = 8 };

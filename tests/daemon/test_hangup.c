@@ -163,12 +163,12 @@ static void hangup_callback_may_forget_another(void **state)
 	(void)state;
 	make_pair(a);
 	make_pair(b);
-	assert_int_equal(bn_hangup_watch(hangup, &couple[0], a[0], forget_the_other, &couple[0],
-					 NULL),
-			 BN_OK);
-	assert_int_equal(bn_hangup_watch(hangup, &couple[1], b[0], forget_the_other, &couple[1],
-					 NULL),
-			 BN_OK);
+	assert_int_equal(
+		bn_hangup_watch(hangup, &couple[0], a[0], forget_the_other, &couple[0], NULL),
+		BN_OK);
+	assert_int_equal(
+		bn_hangup_watch(hangup, &couple[1], b[0], forget_the_other, &couple[1], NULL),
+		BN_OK);
 	close(a[1]);
 	close(b[1]);
 	turn();

@@ -243,7 +243,8 @@ static void mailbox_ping_pong_never_sleeps_through(void **state)
 
 	(void)state;
 	for (int i = 0; i < 2; i++) {
-		assert_int_equal(bn_mailbox_new(&boxes[i], sizeof(int), 1, NULL, NULL, NULL), BN_OK);
+		assert_int_equal(bn_mailbox_new(&boxes[i], sizeof(int), 1, NULL, NULL, NULL),
+				 BN_OK);
 	}
 	pthread_create(&thread, NULL, answer, boxes);
 	for (int i = 0; i < 20000; i++) {

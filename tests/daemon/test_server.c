@@ -369,7 +369,8 @@ static void server_never_replaces_another_bnd(void **state)
 	fd = dial();
 	assert_int_equal(ping(fd), BN_OK);
 	close(fd);
-	/* When the first drains, the second may have the place, and the first does not take it away. */
+	/* When the first drains, the second may have the place, and the first does not take it
+	 * away. */
 	bn_server_drain(server, NULL, 0);
 	assert_int_equal(bn_server_listen(second, 0, path, "", 0660, &err), BN_OK);
 	stop(server);
@@ -435,8 +436,9 @@ static void server_start_is_a_race_with_one_winner(void **state)
 				    read(gate[0], &result, 1) != 0) { /* waits for the gate */
 					_exit(1);
 				}
-				result = bn_server_listen(s, 0, path, "", 0660, NULL) == BN_OK ? 'y'
-											    : 'n';
+				result = bn_server_listen(s, 0, path, "", 0660, NULL) == BN_OK
+						 ? 'y'
+						 : 'n';
 				if (write(results[1], &result, 1) != 1) {
 					_exit(1);
 				}
@@ -617,7 +619,10 @@ static void server_drain_shuts_the_door_and_keeps_who_is_inside(void **state)
 	listen_here();
 	fd = dial();
 	assert_int_equal(ping(fd), BN_OK);
-	bn_server_drain(server, "\x93\x02\xa3" "bye\x90", 7);
+	bn_server_drain(server,
+			"\x93\x02\xa3"
+			"bye\x90",
+			7);
 	assert_false(bn_server_is_listening(server));
 	assert_int_equal(dial(), -1);
 	assert_int_equal(errno, ENOENT);

@@ -22,8 +22,9 @@ struct all {
 	uint32_t word, words;
 };
 
-#define ROW(member, TYPE)                                                                          \
-	.path = #member, .type = BN_SETTING_##TYPE, .at = offsetof(struct all, member), .has = SIZE_MAX
+#define ROW(member, TYPE)                                                               \
+	.path = #member, .type = BN_SETTING_##TYPE, .at = offsetof(struct all, member), \
+	.has = SIZE_MAX
 static const struct bn_setting rows[] = {
 	{ ROW(text, TEXT), .fallback = "" },
 	{ ROW(name, NAME) },
@@ -32,8 +33,12 @@ static const struct bn_setting rows[] = {
 	{ ROW(flag, BOOL), .fallback = "true" },
 	{ ROW(count, COUNT), .fallback = "5", .min = 1, .max = 100 },
 	{ ROW(whole, INT), .fallback = "-3", .min = -10, .max = 10 },
-	{ .path = "num", .type = BN_SETTING_NUM, .at = offsetof(struct all, num),
-	  .has = offsetof(struct all, has_num), .num_min = -1, .num_max = 2.5 },
+	{ .path = "num",
+	  .type = BN_SETTING_NUM,
+	  .at = offsetof(struct all, num),
+	  .has = offsetof(struct all, has_num),
+	  .num_min = -1,
+	  .num_max = 2.5 },
 	{ ROW(size, SIZE), .fallback = "2KiB", .min = 1024, .max = INT64_C(1) << 30 },
 	{ ROW(budget, BUDGET), .fallback = "auto", .min = 1 << 20, .max = INT64_C(1) << 40 },
 	{ ROW(duration, DURATION), .fallback = "10s", .min = 100, .max = 3600000 },
@@ -174,12 +179,14 @@ static void setting_complains_with_what_it_wants_and_what_it_found(void **state)
 	refuses("cores", "5",
 		"cores: expected auto, a number from 1 to 4, or a list of core numbers, found '5'");
 	refuses("cores", "[]",
-		"cores: expected auto, a number from 1 to 4, or a list of core numbers, found a list");
+		"cores: expected auto, a number from 1 to 4, or a list of core numbers, found a "
+		"list");
 	refuses("cores", "[1, 1]", "cores: core 1 stands twice");
 	refuses("word", "pink", "word: expected red, green or blue, found 'pink'");
 	refuses("words", "[red, pink]",
 		"words: expected a list of red, green or blue, or all, found 'pink'");
-	refuses("words", "[]", "words: expected a list of red, green or blue, or all, found a list");
+	refuses("words", "[]",
+		"words: expected a list of red, green or blue, or all, found a list");
 }
 
 static void setting_shortens_what_it_found(void **state)
@@ -228,16 +235,26 @@ static void setting_prints_what_it_reads(void **state)
 	static const struct {
 		const char *path, *value;
 	} samples[] = {
-		{ "text", "\"a\\\\b\\\"c\\x01d\xc3\xa9\"" }, { "name", "a-b" },
-		{ "texts", "[a, \"b, c\"]" },             { "names", "[]" },
-		{ "flag", "false" },                      { "count", "99" },
-		{ "whole", "-7" },                        { "num", "0.1" },
-		{ "num", "1e-300" },                      { "size", "1000000" },
-		{ "budget", "auto" },                     { "budget", "7GiB" },
-		{ "duration", "1500ms" },                 { "keep", "-1" },
-		{ "keep", "0" },                          { "mode", "0600" },
-		{ "cores", "auto" },                      { "cores", "4" },
-		{ "cores", "[3, 1]" },                    { "word", "red" },
+		{ "text", "\"a\\\\b\\\"c\\x01d\xc3\xa9\"" },
+		{ "name", "a-b" },
+		{ "texts", "[a, \"b, c\"]" },
+		{ "names", "[]" },
+		{ "flag", "false" },
+		{ "count", "99" },
+		{ "whole", "-7" },
+		{ "num", "0.1" },
+		{ "num", "1e-300" },
+		{ "size", "1000000" },
+		{ "budget", "auto" },
+		{ "budget", "7GiB" },
+		{ "duration", "1500ms" },
+		{ "keep", "-1" },
+		{ "keep", "0" },
+		{ "mode", "0600" },
+		{ "cores", "auto" },
+		{ "cores", "4" },
+		{ "cores", "[3, 1]" },
+		{ "word", "red" },
 		{ "words", "[red, green]" },
 	};
 

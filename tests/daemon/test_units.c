@@ -37,10 +37,29 @@ static void size_is_read_with_its_unit(void **state)
 static void size_refuses_what_is_none(void **state)
 {
 	static const char *const bad[] = {
-		"",       "GiB",  "-1",    "+1",   "1.5",   "1.",         ".5GiB",
-		"1.GiB",  "1 2",  "1GiBx", "1G",   "1M",    "0x10",       "1e3",
-		"1,5GiB", "1..5", " 1",    "1GiB ", "inf",  "18446744073709551616",
-		"9223372036854775808", "8388608TiB", "99999999999999999999999999TiB",
+		"",
+		"GiB",
+		"-1",
+		"+1",
+		"1.5",
+		"1.",
+		".5GiB",
+		"1.GiB",
+		"1 2",
+		"1GiBx",
+		"1G",
+		"1M",
+		"0x10",
+		"1e3",
+		"1,5GiB",
+		"1..5",
+		" 1",
+		"1GiB ",
+		"inf",
+		"18446744073709551616",
+		"9223372036854775808",
+		"8388608TiB",
+		"99999999999999999999999999TiB",
 	};
 	uint64_t bytes = 7;
 
@@ -126,8 +145,8 @@ static void printing_keeps_the_value(void **state)
 		assert_true(bn_units_parse_size(printed(bn_units_print_size, value), &back));
 		assert_int_equal(back, value);
 		value = (uint64_t)rand() * 10;
-		assert_true(bn_units_parse_duration(printed(bn_units_print_duration, value),
-						    &back_ms));
+		assert_true(
+			bn_units_parse_duration(printed(bn_units_print_duration, value), &back_ms));
 		assert_int_equal(back_ms, value);
 	}
 }

@@ -91,7 +91,7 @@ static void yaml_null_is_a_plain_word(void **state)
 	static const struct {
 		const char *text;
 		bool null;
-	} cases[] = { { "a: ~", true },      { "a: null", true },   { "a: Null", true },
+	} cases[] = { { "a: ~", true },       { "a: null", true },  { "a: Null", true },
 		      { "a: 'null'", false }, { "a: \"\"", false }, { "a:", true },
 		      { "a: nul", false },    { "a: []", false } };
 
@@ -132,7 +132,10 @@ static void yaml_names_the_place_of_broken_syntax(void **state)
 	assert_non_null(strstr(report.at[0].text, "not plain UTF-8"));
 	bn_yaml_free(read_bytes("a: \x01\n", 5));
 	assert_int_equal(report.n, 1);
-	bn_yaml_free(read_bytes("\xff\xfe" "a\0:\0 \0" "1\0", 10));
+	bn_yaml_free(read_bytes("\xff\xfe"
+				"a\0:\0 \0"
+				"1\0",
+				10));
 	assert_int_equal(report.n, 1); /* UTF-16 */
 }
 

@@ -161,10 +161,9 @@ static void kernels_are_chosen_from_the_list_in_its_order(void **state)
 	assert_string_equal(b.binding->kernel[BN_PROJ_Q]->name, "i2s.scalar");
 	unbind(&b);
 	assert_int_equal(bind_file(&b, path, second, &err), BN_OK);
-	assert_string_equal(b.binding->kernel[BN_PROJ_DOWN]->name, neon != NULL
-										      ? "i2s.neon"
-									      : has ? "i2s.vnni"
-										    : "i2s.scalar");
+	assert_string_equal(b.binding->kernel[BN_PROJ_DOWN]->name, neon != NULL ? "i2s.neon"
+								   : has        ? "i2s.vnni"
+										: "i2s.scalar");
 	unbind(&b);
 	assert_int_equal(bind_file(&b, path, nothing, &err), BN_E_KERNEL);
 	assert_non_null(strstr(err.text, "these would: "));

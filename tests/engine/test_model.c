@@ -254,7 +254,7 @@ static void truncated_files_are_refused(void **state)
 
 static bool flip(const char *path, off_t at, int bit)
 {
-	unsigned char c;
+	unsigned char c = 0;
 	FILE *f = fopen(path, "r+b");
 	bool ok = f != NULL && fseeko(f, at, SEEK_SET) == 0 && fread(&c, 1, 1, f) == 1;
 

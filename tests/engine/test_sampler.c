@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-enum { V = 200, DRAWS = 20000 };
+enum { V = 200, DRAWS = 8000 };
 
 static struct bn_candidate scratch[1 << 17];
 

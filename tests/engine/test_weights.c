@@ -49,10 +49,8 @@ static void loading_takes_exactly_what_was_announced(void **state)
 		assert_true((w.layers[1].attn_sub_norm != NULL) == (i == 0));
 		assert_int_equal(w.layers[1].proj[BN_PROJ_DOWN].rows, 320);
 		assert_int_equal(w.layers[1].proj[BN_PROJ_DOWN].cols, 256);
-		assert_true(b.binding->trits ==
-			    2ull * (4 * 320 * 320 + 3 * 320 * 256));
-		assert_true(b.binding->parameters >
-			    b.binding->trits + 512 * 320);
+		assert_true(b.binding->trits == 2ull * (4 * 320 * 320 + 3 * 320 * 256));
+		assert_true(b.binding->parameters > b.binding->trits + 512 * 320);
 		assert_true(bn_weights_transient_bytes(b.binding) > 1 << 20);
 
 		/* the digest is what everybody else calls it */

@@ -40,14 +40,22 @@ static void buffers_lie_apart_on_lines_and_fill_what_was_announced(void **state)
 		void *p;
 		size_t bytes;
 	} parts[] = {
-		{ w.x, ROWS * 3200 * 4 },     { w.q, ROWS * 3104 * 4 },
-		{ w.k, ROWS * 3104 * 4 },     { w.v, ROWS * 3104 * 4 },
-		{ w.ctx, ROWS * 3104 * 4 },   { w.gate, ROWS * 8656 * 4 },
-		{ w.up, ROWS * 8656 * 4 },    { w.cos, ROWS * 64 * 4 },
-		{ w.sin, ROWS * 64 * 4 },     { w.xq, ROWS * 8704 },
-		{ w.scale, ROWS * 4 },        { w.sum, ROWS * 4 },
-		{ w.last, OUTPUTS * 3200 * 4 }, { w.logits, OUTPUTS * 3216 * 4 },
-		{ w.row_of, OUTPUTS * 4 },    { w.output_of, ROWS * 4 },
+		{ w.x, ROWS * 3200 * 4 },
+		{ w.q, ROWS * 3104 * 4 },
+		{ w.k, ROWS * 3104 * 4 },
+		{ w.v, ROWS * 3104 * 4 },
+		{ w.ctx, ROWS * 3104 * 4 },
+		{ w.gate, ROWS * 8656 * 4 },
+		{ w.up, ROWS * 8656 * 4 },
+		{ w.cos, ROWS * 64 * 4 },
+		{ w.sin, ROWS * 64 * 4 },
+		{ w.xq, ROWS * 8704 },
+		{ w.scale, ROWS * 4 },
+		{ w.sum, ROWS * 4 },
+		{ w.last, OUTPUTS * 3200 * 4 },
+		{ w.logits, OUTPUTS * 3216 * 4 },
+		{ w.row_of, OUTPUTS * 4 },
+		{ w.output_of, ROWS * 4 },
 		{ w.scratch, LANES * 3201 * sizeof(struct bn_candidate) },
 	};
 	const size_t n = sizeof(parts) / sizeof(parts[0]);

@@ -1,0 +1,434 @@
+#!/usr/bin/env python3
+"""make_checkpoint.py FAMILY FOLDER [--true-size] [--layers N] [--seed N] [--hollow]
+
+Writes a synthetic checkpoint in the layout of the family's Hugging Face repository: config.json,
+generation_config.json, tokenizer_config.json, tokenizer.json or tokenizer.model, safetensors in one
+file or shards, README.md. Weights are random trits, or random floats that training code would round;
+the same numbers give the same bytes everywhere. It does not speak sense.
+
+--hollow leaves everything but the scales zero, in sparse files: any size takes a second and no room.
+"""
+import argparse
+import json
+import os
+import struct
+
+import numpy as np
+
+from families import FAMILIES, family
+
+LLAMA3_REGEX = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+                r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+
+
+# ---- numbers as bytes -------------------------------------------------------------------------
+
+def to_bf16(x):
+    """float32 array to bfloat16 bits, to nearest even."""
+    u = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    return ((u + 0x7FFF + ((u >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def from_bf16(u):
+    return (u.astype(np.uint32) << 16).view(np.float32)
+
+
+def encode(x, dtype):
+    if dtype == "BF16":
+        return to_bf16(x)
+    return np.ascontiguousarray(x, {"F32": np.float32, "F16": np.float16}[dtype])
+
+
+def pack(trits):
+    """[out, in] of -1, 0, 1 to bytes [out / 4, in]: bits 2i of byte row r hold row i * out / 4 + r."""
+    quarters = (trits + 1).astype(np.uint8).reshape(4, -1, trits.shape[1])
+    return quarters[0] | quarters[1] << 2 | quarters[2] << 4 | quarters[3] << 6
+
+
+# ---- safetensors ------------------------------------------------------------------------------
+
+def write_safetensors(path, tensors):
+    """tensors: list of (name, dtype, numpy array)."""
+    header, at = {"__metadata__": {"format": "pt"}}, 0
+    for name, dtype, array in tensors:
+        header[name] = {"dtype": dtype, "shape": list(array.shape),
+                        "data_offsets": [at, at + array.nbytes]}
+        at += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text)
+        for _, _, array in tensors:
+            if isinstance(array, Hollow):
+                f.seek(array.nbytes, os.SEEK_CUR)
+            else:
+                f.write(array.tobytes())
+        f.truncate(8 + len(text) + at)
+
+
+class Hollow:
+    """An array of zeros that takes no memory, nor room on disk."""
+
+    def __init__(self, dtype, *shape):
+        self.shape = shape
+        self.nbytes = int(np.prod(shape)) * {"F32": 4, "F16": 2, "BF16": 2, "U8": 1}[dtype]
+
+
+class Shards:
+    """Collects tensors and writes a shard when it has its share, so that memory stays small."""
+
+    def __init__(self, folder, shards, total):
+        self.folder, self.shards, self.share = folder, shards, -(-total // shards)
+        self.pending, self.done, self.map, self.bytes, self.count = [], 0, {}, 0, 0
+
+    def name(self, i):
+        if self.shards == 1:
+            return "model.safetensors"
+        return f"model-{i + 1:05d}-of-{self.shards:05d}.safetensors"
+
+    def add(self, name, dtype, array):
+        self.pending.append((name, dtype, array))
+        self.bytes += array.nbytes
+        self.count += 1
+        if self.count >= self.share * (self.done + 1) and self.done < self.shards - 1:
+            self.flush()
+
+    def flush(self):
+        name = self.name(self.done)
+        self.map.update({t[0]: name for t in self.pending})
+        write_safetensors(os.path.join(self.folder, name), self.pending)
+        self.pending, self.done = [], self.done + 1
+
+    def finish(self):
+        self.flush()
+        assert self.done == self.shards, (self.done, self.shards)
+        if self.shards > 1:
+            with open(os.path.join(self.folder, "model.safetensors.index.json"), "w") as f:
+                json.dump({"metadata": {"total_size": self.bytes}, "weight_map": self.map}, f)
+
+
+# ---- weights ----------------------------------------------------------------------------------
+
+def projection_shapes(f):
+    q, kv = f["heads"] * f["head_dim"], f["kv_heads"] * f["head_dim"]
+    d, n = f["dim"], f["ffn"]
+    return [("self_attn.q_proj", q, d), ("self_attn.k_proj", kv, d), ("self_attn.v_proj", kv, d),
+            ("self_attn.o_proj", d, q), ("mlp.gate_proj", n, d), ("mlp.up_proj", n, d),
+            ("mlp.down_proj", d, n)]
+
+
+def add_projection(shards, rng, f, prefix, rows, cols):
+    if f["hollow"] and not f["weights"].startswith("packed"):
+        shards.add(prefix + ".weight", f["dtype"], Hollow(f["dtype"], rows, cols))
+        return
+    if f["weights"] == "latent":
+        w = rng.standard_normal((rows, cols), np.float32) * np.float32(0.7 / cols ** 0.5)
+        shards.add(prefix + ".weight", f["dtype"], encode(w, f["dtype"]))
+        return
+    trits = None if f["hollow"] else rng.choice(np.array([-1, 0, 0, 1], np.int8), size=(rows, cols))
+    # The mean of |W| that keeps a projection's output of the size of its input.
+    mean = np.float32(rng.uniform(0.9, 1.1) * 1.4 / cols ** 0.5)
+    if f["weights"] == "dequantized":
+        shards.add(prefix + ".weight", f["dtype"],
+                   encode(trits.astype(np.float32) * mean, f["dtype"]))
+        return
+    # 2B-4T stores mean |W| near 1 (its norms have small gains), the others its reciprocal.
+    stored = (np.float32(rng.uniform(0.96, 2.16)) if f["weights"] == "packed-multiply"
+              else np.float32(max(1.0 / mean, 6.0)))
+    shards.add(prefix + ".weight", "U8",
+               Hollow("U8", rows // 4, cols) if f["hollow"] else pack(trits))
+    shards.add(prefix + ".weight_scale", f["dtype"], encode(np.array([stored]), f["dtype"]))
+
+
+def write_weights(f, folder, rng):
+    norms = {"microsoft": ("self_attn.attn_sub_norm", "mlp.ffn_sub_norm"),
+             "1bitllm": ("self_attn.inner_attn_ln", "mlp.ffn_layernorm"), None: ()}[f["sub_norms"]]
+    packed = f["weights"].startswith("packed")
+    total = 2 + (not f["tied"]) + f["layers"] * (2 + len(norms) + 7 * (2 if packed else 1))
+    shards = Shards(folder, f["shards"], total)
+    small = 1.0 / f["dim"] ** 0.5 if f["weights"] == "packed-multiply" else 1.0
+
+    def norm(name, n, gain):
+        if f["hollow"]:
+            shards.add(name, f["dtype"], Hollow(f["dtype"], n))
+            return
+        x = gain * (1 + 0.2 * rng.standard_normal(n, np.float32))
+        shards.add(name, f["dtype"], encode(x, f["dtype"]))
+
+    def table(name):
+        if f["hollow"]:
+            shards.add(name, f["dtype"], Hollow(f["dtype"], f["vocab"], f["dim"]))
+            return
+        # Where the output is the embedding, a large one would make every token follow itself.
+        x = rng.standard_normal((f["vocab"], f["dim"]), np.float32)
+        x *= np.float32(0.05 if f["tied"] else 0.5)
+        shards.add(name, f["dtype"], encode(x, f["dtype"]))
+
+    table("model.embed_tokens.weight")
+    for i in range(f["layers"]):
+        layer = f"model.layers.{i}."
+        norm(layer + "input_layernorm.weight", f["dim"], small)
+        for name, rows, cols in projection_shapes(f):
+            add_projection(shards, rng, f, layer + name, rows, cols)
+        norm(layer + "post_attention_layernorm.weight", f["dim"], small)
+        if norms:
+            norm(layer + norms[0] + ".weight", f["heads"] * f["head_dim"], small)
+            norm(layer + norms[1] + ".weight", f["ffn"],
+                 1.0 / f["ffn"] ** 0.5 if small != 1.0 else 1.0)
+    norm("model.norm.weight", f["dim"], 1.0)
+    if not f["tied"]:
+        table("lm_head.weight")
+    shards.finish()
+
+
+# ---- tokenizers -------------------------------------------------------------------------------
+
+def byte_alphabet():
+    """GPT-2's printable characters for the 256 bytes."""
+    kept = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
+    table, extra = {}, 0
+    for b in range(256):
+        table[b] = chr(b) if b in kept else chr(256 + extra)
+        extra += b not in kept
+    return table
+
+
+def words(n):
+    """n distinct merges, each from two tokens that exist: a letter pair at a time."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    known, out = list(letters), []
+    i = 0
+    while len(out) < n:
+        left, right = known[i // 26], letters[i % 26]
+        out.append((left, right))
+        known.append(left + right)
+        i += 1
+    return out
+
+
+def special_names(f):
+    kind, n = f["tokenizer"], f["named"]
+    if kind == "llama3":
+        names = ["<|begin_of_text|>", "<|end_of_text|>"]
+        names += [f"<|reserved_special_token_{i}|>" for i in range(4)]
+        names += ["<|start_header_id|>", "<|end_header_id|>", "<|reserved_special_token_4|>",
+                  "<|eot_id|>"]
+        names += [f"<|reserved_special_token_{i}|>" for i in range(5, 251)]
+        return names if n >= 128256 else names[:16]
+    if kind == "falcon3":
+        names = [">>TITLE<<", ">>ABSTRACT<<", ">>INTRODUCTION<<", ">>SUMMARY<<", ">>COMMENT<<",
+                 ">>ANSWER<<", ">>QUESTION<<", ">>DOMAIN<<", ">>EMAIL_ADDRESS<<",
+                 ">>IP_ADDRESS<<", "<|startoftext|>", "<|endoftext|>", ">>SUFFIX<<", ">>PREFIX<<"]
+        count = 2024 if n >= 131072 else 24
+        names += [f">>UNUSED_{i}<<" for i in range(len(names), count - 1)]
+        return names + ["<|pad|>"]
+    names = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<|end_of_text|>"]
+    count = 524 if n >= 32768 else 24
+    return names + [f">>UNUSED_{i}<<" for i in range(len(names), count)]
+
+
+def pre_tokenizer(kind):
+    split = {"type": "Split", "pattern": {"Regex": LLAMA3_REGEX}, "behavior": "Isolated",
+             "invert": False}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
+                  "use_regex": False}
+    if kind == "llama3":
+        return {"type": "Sequence", "pretokenizers": [split, byte_level]}
+    # Falcon cuts contiguous punctuation and single digits first.
+    return {"type": "Sequence", "pretokenizers": [
+        {"type": "Punctuation", "behavior": "Contiguous"}, dict(byte_level, use_regex=True),
+        {"type": "Digits", "individual_digits": True}]}
+
+
+def write_byte_level(f, folder):
+    kind, n = f["tokenizer"], f["named"]
+    specials = special_names(f)
+    alphabet = byte_alphabet()
+    symbols = [alphabet[b] for b in range(256)]
+    if kind == "falcon-e":  # no symbols for bytes that no UTF-8 text has
+        symbols = [alphabet[b] for b in range(256) if b not in (0xC0, 0xC1) and b < 0xF5]
+    symbols.sort()
+    merges = words(n - len(specials) - len(symbols))
+    text = symbols + [a + b for a, b in merges]
+    # Llama-3's specials come last and are added tokens only; Falcon's come first, in both lists.
+    if kind == "llama3":
+        vocab = {t: i for i, t in enumerate(text)}
+        first = len(text)
+    else:
+        vocab = {t: i for i, t in enumerate(specials + text)}
+        first = 0
+    ids = {t: first + i for i, t in enumerate(specials)}
+    added = [{"id": ids[t], "content": t, "single_word": False, "lstrip": False, "rstrip": False,
+              "normalized": False, "special": True} for t in specials]
+    post = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False,
+            "use_regex": True}
+    if kind == "llama3":
+        bos = {"SpecialToken": {"id": "<|begin_of_text|>", "type_id": 0}}
+        post = {"type": "Sequence", "processors": [post, {
+            "type": "TemplateProcessing", "single": [bos, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [], "special_tokens": {"<|begin_of_text|>": {
+                "id": "<|begin_of_text|>", "ids": [ids["<|begin_of_text|>"]],
+                "tokens": ["<|begin_of_text|>"]}}}]}
+    # Older files write merges as one string, newer ones as pairs: one of each.
+    pairs = kind == "falcon-e"
+    with open(os.path.join(folder, "tokenizer.json"), "w") as out:
+        json.dump({
+            "version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
+            "normalizer": None, "pre_tokenizer": pre_tokenizer(kind), "post_processor": post,
+            "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True,
+                        "use_regex": True},
+            "model": {"type": "BPE", "dropout": None, "unk_token": None,
+                      "continuing_subword_prefix": None, "end_of_word_suffix": None,
+                      "fuse_unk": False, "byte_fallback": False,
+                      "ignore_merges": kind == "llama3", "vocab": vocab,
+                      "merges": [list(m) if pairs else " ".join(m) for m in merges]},
+        }, out, ensure_ascii=False)
+    return ids
+
+
+def varint(n):
+    out = b""
+    while True:
+        out += bytes([n & 127 | (128 if n > 127 else 0)])
+        n >>= 7
+        if n == 0:
+            return out
+
+
+def field(number, payload):
+    return varint(number << 3 | 2) + varint(len(payload)) + payload
+
+
+def write_sentencepiece(f, folder):
+    """tokenizer.model with 2 rows less than the embedding: the others are added tokens."""
+    n = f["vocab"] - 2
+    pieces = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3)]
+    pieces += [(f"<0x{b:02X}>", 0.0, 6) for b in range(256)]
+    letters = ["\u2581"] + [chr(c) for c in range(33, 127)]
+    merges = words(n - len(pieces) - len(letters))
+    pieces += [(a + b, -float(i), 1) for i, (a, b) in enumerate(merges)]
+    pieces += [(c, -1e6 - i, 1) for i, c in enumerate(letters)]
+    out = b""
+    for text, score, kind in pieces:
+        p = field(1, text.encode()) + varint(2 << 3 | 5) + struct.pack("<f", score)
+        if kind != 1:
+            p += varint(3 << 3) + varint(kind)
+        out += field(1, p)
+    trainer = varint(3 << 3) + varint(2) + varint(4 << 3) + varint(n)
+    trainer += b"".join(varint(k << 3) + varint(v) for k, v in ((40, 0), (41, 1), (42, 2)))
+    trainer += varint(43 << 3) + varint((1 << 64) - 1)
+    out += field(2, trainer)
+    out += field(3, field(1, b"identity") + varint(3 << 3) + varint(1))
+    with open(os.path.join(folder, "tokenizer.model"), "wb") as file:
+        file.write(out)
+    with open(os.path.join(folder, "added_tokens.json"), "w") as file:
+        json.dump({"<pad>": n, "</line>": n + 1}, file)
+    return {"<unk>": 0, "<s>": 1, "</s>": 2, "<pad>": n}
+
+
+CHAT_TEMPLATES = {
+    "bitnet-2b-4t": "{% set loop_messages = messages %}{% for message in loop_messages %}"
+    "{% set content = message['role'] | capitalize + ': '+ message['content'] | trim + '<|eot_id|>' %}"
+    "{{ content }}{% endfor %}{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}",
+    "llama3": "{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + "
+    "'<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>' }}{% endfor %}",
+    "falcon3": "{% for message in messages %}{{ '<|' + message['role'] + '|>' }}{% endfor %}"
+    "{{ '<|user|>' }}{{ '<|assistant|>\\n' }}",
+    "falcon-e": "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + "
+    "message['content'] + '<|im_end|>\\n' }}{% endfor %}",
+}
+
+
+def write_tokenizer_config(f, folder, ids):
+    kind = f["tokenizer"]
+    config = {"clean_up_tokenization_spaces": True, "model_max_length": f["context"]}
+    template = CHAT_TEMPLATES.get("bitnet-2b-4t" if f["act"] == "relu2" else kind)
+    if template:
+        config["chat_template"] = template
+    if kind == "llama3":
+        config.update(bos_token="<|begin_of_text|>", eos_token="<|eot_id|>",
+                      tokenizer_class="PreTrainedTokenizerFast")
+    elif kind == "falcon3":
+        config.update(eos_token="<|endoftext|>", pad_token="<|pad|>",
+                      tokenizer_class="PreTrainedTokenizerFast")
+    elif kind == "falcon-e":
+        config.update(eos_token="<|im_end|>", pad_token="<|pad|>",
+                      tokenizer_class="PreTrainedTokenizerFast")
+    else:
+        config.update(bos_token={"content": "<s>"}, eos_token={"content": "</s>"},
+                      unk_token={"content": "<unk>"}, add_bos_token=True, add_eos_token=False,
+                      added_tokens_decoder={str(ids["<pad>"]): {"content": "<pad>",
+                                                                "special": True}},
+                      tokenizer_class="BitnetTokenizer")
+    with open(os.path.join(folder, "tokenizer_config.json"), "w") as out:
+        json.dump(config, out, indent=2)
+
+
+# ---- configuration ----------------------------------------------------------------------------
+
+def end_ids(f, ids):
+    """The family's end tokens at the ids this vocabulary gives them."""
+    names = {128001: "<|end_of_text|>", 128009: "<|eot_id|>", 2: "</s>", 11: "<|endoftext|>"}
+    return [ids[names.get(e, e)] for e in f["eos"]]
+
+
+def write_config(f, folder, ids):
+    ends = end_ids(f, ids)
+    config = {
+        "architectures": [f["cls"]], "model_type": f["model_type"], "hidden_act": f["act"],
+        "hidden_size": f["dim"], "intermediate_size": f["ffn"],
+        "num_attention_heads": f["heads"], "num_key_value_heads": f["kv_heads"],
+        "num_hidden_layers": f["layers"], "max_position_embeddings": f["context"],
+        "rms_norm_eps": f["eps"], "rope_theta": f["theta"], "vocab_size": f["vocab"],
+        "tie_word_embeddings": f["tied"], "use_cache": True, "initializer_range": 0.02,
+        "torch_dtype": {"BF16": "bfloat16", "F32": "float32", "F16": "float16"}[f["dtype"]],
+        "eos_token_id": ends[0],
+    }
+    if f["tokenizer"] == "llama3":
+        config["bos_token_id"] = ids["<|begin_of_text|>"]
+    if f["sub_norms"] == "1bitllm":
+        config.update(weight_bits=1, input_bits=8, rope_scaling=None, attention_bias=False,
+                      pad_token_id=ids["<pad>"], bos_token_id=1, pretraining_tp=1)
+    elif f["sub_norms"] == "microsoft":
+        config["quantization_config"] = {
+            "quant_method": "bitnet", "linear_class": "autobitlinear",
+            "quantization_mode": "online" if f["weights"] == "latent" else "offline"}
+    elif f["weights"] == "packed-divide":
+        config.update(is_bitnet_config=True, rope_scaling=None, attention_bias=False,
+                      mlp_bias=False, pretraining_tp=1,
+                      quantization_config={"quant_method": "bitnet",
+                                           "modules_to_not_convert": ["lm_head"]})
+    if f["tokenizer"] == "falcon3":
+        config["head_dim"] = f["head_dim"]
+    with open(os.path.join(folder, "config.json"), "w") as out:
+        json.dump(config, out, indent=2)
+    with open(os.path.join(folder, "generation_config.json"), "w") as out:
+        json.dump({"eos_token_id": ends if len(ends) > 1 else ends[0], "do_sample": True,
+                   "temperature": 0.6, "top_p": 0.9}, out, indent=2)
+    with open(os.path.join(folder, "README.md"), "w") as out:
+        out.write("---\nlicense: mit\nlibrary_name: transformers\n---\n# A synthetic checkpoint\n")
+
+
+def make(f, folder, seed, hollow=False):
+    f = dict(f, hollow=hollow)
+    os.makedirs(folder, exist_ok=True)
+    ids = write_sentencepiece(f, folder) if f["tokenizer"] == "spm" else write_byte_level(f, folder)
+    write_tokenizer_config(f, folder, ids)
+    write_config(f, folder, ids)
+    write_weights(f, folder, np.random.default_rng(seed))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
+    parser.add_argument("family", choices=sorted(FAMILIES))
+    parser.add_argument("folder")
+    parser.add_argument("--true-size", action="store_true", help="the published dimensions")
+    parser.add_argument("--layers", type=int, help="cut the depth to this many layers")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--hollow", action="store_true", help="zeros in sparse files")
+    a = parser.parse_args()
+    make(family(a.family, a.true_size, a.layers), a.folder, a.seed, a.hollow)
+
+
+if __name__ == "__main__":
+    main()
