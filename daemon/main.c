@@ -43,7 +43,8 @@ enum {
 	TICK_MS = 1000,
 	STUCK_MS = 10000,       /* lanes that stand still for so long are given up on      */
 	FAREWELL_MS = 1000,     /* to write what is queued when the connections are closed */
-	SECOND_CHANCE_MS = 2000, /* from "now!" to the end, come what may                   */
+	HURRY_MS = 2000,        /* from a second signal to the end, come what may          */
+	SLOW_END_MS = 10000,    /* from the end of the drain to the end                    */
 };
 
 struct daemon {
@@ -61,7 +62,7 @@ struct daemon {
 	uv_signal_t on_term, on_int, on_hup;
 	uv_timer_t tick, deadline;
 	bool has_handles;
-	bool stopping, hurried, stuck;
+	bool stopping, stuck;
 	uint64_t tick_due_ns;
 	uint64_t tick_ms;
 	char status[160];
@@ -179,16 +180,13 @@ static void on_last_resort(uv_timer_t *timer)
 	_exit(EX_SOFTWARE);
 }
 
-static void hurry(struct daemon *d) BN_ON_LOOP
+/* Nothing is waited for any longer than it takes to take it back; at most `ms`. */
+static void hurry(struct daemon *d, uint64_t ms) BN_ON_LOOP
 {
-	if (d->hurried) {
-		return;
-	}
-	d->hurried = true;
+	uv_timer_start(&d->deadline, on_last_resort, ms, 0);
 	if (d->requests != NULL) {
 		bn_requests_cancel_all(d->requests, BN_E_DRAINING);
 	}
-	uv_timer_start(&d->deadline, on_last_resort, SECOND_CHANCE_MS + FAREWELL_MS, 0);
 }
 
 static void on_drain_timeout(uv_timer_t *timer)
@@ -197,7 +195,7 @@ static void on_drain_timeout(uv_timer_t *timer)
 
 	bn_enter_loop();
 	bn_log(BN_LOG_WARN, "not all requests ended within shutdown.drain_timeout; cancelling them");
-	hurry(d);
+	hurry(d, SLOW_END_MS);
 }
 
 static void farewell(struct daemon *d) BN_ON_LOOP
@@ -223,7 +221,7 @@ static void stop(struct daemon *d, bool now, const char *why) BN_ON_LOOP
 {
 	if (d->stopping) {
 		bn_log(BN_LOG_INFO, "%s: stopping at once", why);
-		hurry(d);
+		hurry(d, HURRY_MS);
 		return;
 	}
 	d->stopping = true;
@@ -233,7 +231,7 @@ static void stop(struct daemon *d, bool now, const char *why) BN_ON_LOOP
 	farewell(d);
 	bn_requests_drain(d->requests);
 	if (now) {
-		hurry(d);
+		hurry(d, SLOW_END_MS);
 	} else {
 		uv_timer_start(&d->deadline, on_drain_timeout, d->config->shutdown.drain_timeout_ms,
 			       0);
@@ -431,8 +429,7 @@ static enum bn_status make_workers(struct daemon *d, uint64_t *cpu, struct bn_er
 	sc.cores = cores.at;
 	status = bn_scheduler_start(&d->scheduler, &d->loop, &sc, err);
 	if (status == BN_OK) {
-		bn_log(BN_LOG_INFO, "%" PRIu32 " workers%s, processor: %s", cores.n,
-		       bn_scheduler_is_pinned(d->scheduler) ? "" : " (not pinned)",
+		bn_log(BN_LOG_INFO, "%" PRIu32 " workers, processor: %s", cores.n,
 		       bn_cpu_describe(*cpu, features, sizeof(features)));
 	}
 	return status;

@@ -7,6 +7,7 @@
 #include "daemon/request.h"
 
 #include "daemon/job.h"
+#include "daemon/log.h"
 #include "daemon/recipe.h"
 #include "proto/assert.h"
 
@@ -267,6 +268,9 @@ static void answer(struct bn_request *r, const struct bn_outcome *outcome,
 		q->totals.failed++;
 	}
 	gauge(q);
+	bn_log(BN_LOG_DEBUG, "request %" PRIu64 " of uid %u: %s, %" PRIu32 " tokens, %.1f ms",
+	       r->number, (unsigned)r->uid, word, r->n_completion,
+	       (double)(now_ns() - r->start_ns) / 1e6);
 	if (!r->orphan) {
 		r->sink.done(r->sink.who, outcome, error);
 	}
@@ -671,10 +675,8 @@ static void run(struct bn_request *r) BN_ON_LOOP
 	r->work.weight = (uint32_t)e->config.weight;
 	r->work.want_progress = r->stream && r->want_progress;
 	enter(r, STATE_RUN);
+	r->work.start_paused = r->paused;
 	bn_scheduler_submit(r->all->config.scheduler, &r->work);
-	if (r->paused) {
-		bn_scheduler_pause(r->all->config.scheduler, r->number, true);
-	}
 	gauge(r->all);
 }
 

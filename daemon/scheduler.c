@@ -216,7 +216,7 @@ static struct bn_client *find_client(struct bn_scheduler *s, uid_t uid) BN_ON_LE
 /* --- orders --------------------------------------------------------------------------------- */
 
 /* Whether a step of this model would hold a row. Keeps the tenant's place in the ring. */
-static void settle(struct bn_scheduler *s, struct bn_tenant *t, uint32_t weight) BN_ON_LEAD
+static void settle(struct bn_scheduler *s, struct bn_tenant *t) BN_ON_LEAD
 {
 	bool work = t->n_active > 0;
 
@@ -224,7 +224,7 @@ static void settle(struct bn_scheduler *s, struct bn_tenant *t, uint32_t weight)
 		work = !w->paused;
 	}
 	if (work) {
-		bn_fair_wake(&s->tenants, &t->party, weight != 0 ? weight : t->party.weight);
+		bn_fair_wake(&s->tenants, &t->party, t->weight);
 	} else {
 		bn_fair_sleep(&s->tenants, &t->party);
 	}
@@ -241,7 +241,8 @@ static void submit(struct bn_scheduler *s, struct bn_work *w) BN_ON_LEAD
 	w->client->works++;
 	bn_fair_wake(&s->clients, &w->client->party, 1);
 	append(&w->tenant->waiting, w);
-	settle(s, w->tenant, w->weight);
+	w->tenant->weight = w->weight;
+	settle(s, w->tenant);
 }
 
 /* Takes a finished work out of everything; its DONE is posted by the caller afterwards. */
@@ -264,7 +265,7 @@ static void retire(struct bn_scheduler *s, struct bn_work *w) BN_ON_LEAD
 	if (--w->client->works == 0) {
 		bn_fair_sleep(&s->clients, &w->client->party);
 	}
-	settle(s, t, 0);
+	settle(s, t);
 }
 
 /* The work of an id, if it is still here: an order may cross the DONE on its way. */
@@ -296,7 +297,7 @@ static void pause_work(struct bn_scheduler *s, struct bn_work *w, bool pause) BN
 	} else if (w->begun) {
 		w->tenant->n_active++;
 	}
-	settle(s, w->tenant, 0);
+	settle(s, w->tenant);
 }
 
 /* Carries out what the loop wants; false when it wants the end. */
@@ -685,7 +686,7 @@ void bn_scheduler_submit(struct bn_scheduler *s, struct bn_work *work)
 	work->below = NULL;
 	work->client = NULL;
 	work->begun = false;
-	work->paused = false;
+	work->paused = work->start_paused;
 	work->in_step = false;
 	work->fed = 0;
 	s->n_out++;

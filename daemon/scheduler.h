@@ -36,6 +36,7 @@ struct bn_work {
 	uid_t uid;               /* the client who is charged */
 	uint32_t weight;         /* of its model against others, 1..BN_FAIR_WEIGHT_MAX */
 	bool want_progress;      /* BN_STEP_PROGRESS events after each piece of the prompt */
+	bool start_paused;       /* as if paused before the first step */
 	/* The rest is the scheduler's. */
 	struct bn_work *before, *after; /* in its tenant's list  */
 	struct bn_work *above, *below;  /* in the list of all    */

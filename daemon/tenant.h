@@ -30,6 +30,7 @@ struct bn_tenant {
 	struct bn_forward *forward;
 	/* The lead's, while work is out. */
 	struct bn_fair_party party;
+	uint32_t weight; /* of the work that came last */
 	struct bn_work_list begun, waiting;
 	uint32_t n_active;  /* begun and not paused */
 	uint64_t row_ns;    /* a prompt row, measured; 0: not yet      */

@@ -1,11 +1,8 @@
-/*
- * tokenizer.json describes a tokenizer as a program (normalizer, pre_tokenizer, model,
- * post_processor); of it we recognise the programs that the supported models have, by their parts, and
- * refuse the rest. The facts are in the design paper "models", section 5.
- */
 #include "engine/hfvocab.h"
 
 #include "engine/file.h"
+#include "engine/hfmerges.h"
+#include "engine/hfprogram.h"
 #include "engine/json.h"
 #include "engine/sentencepiece.h"
 
@@ -20,7 +17,6 @@ enum {
 	FILE_MAX_BYTES = 64 * 1024 * 1024,
 	TEMPLATE_MAX_BYTES = 1024 * 1024,
 	PAD_BYTES = 24,
-	PARTS_MAX = 16,
 	ADDED_SCORE = -1000, /* of tokens that no merge may make */
 };
 
@@ -31,7 +27,7 @@ struct bn_hfvocab_sources {
 	char *model;       /* tokenizer.model, or NULL       */
 	size_t model_bytes;
 	char *template;    /* chat_template.jinja, or NULL   */
-	char *joined;      /* merges that were pairs         */
+	struct bn_hfmerges merges;
 	char *pads;        /* padding tokens                 */
 };
 
@@ -320,76 +316,6 @@ static enum bn_status put_pads(struct builder *b)
 	return BN_OK;
 }
 
-/* --- tokenizer.json: the program ------------------------------------------------------------- */
-
-/* The parts of a pre_tokenizer or the like, a Sequence and a Sequence in it laid flat. */
-static size_t flatten(const json_t *node, const char *list, const json_t *parts[PARTS_MAX])
-{
-	size_t n = 0, i, k;
-	const json_t *inner = json_object_get(node, list);
-	json_t *part, *deep;
-
-	if (!json_is_object(node)) {
-		return 0;
-	}
-	if (!json_is_array(inner)) {
-		parts[n++] = node;
-		return n;
-	}
-	json_array_foreach(inner, i, part) {
-		const json_t *nested = json_object_get(part, list);
-
-		if (!json_is_array(nested)) {
-			if (n < PARTS_MAX) {
-				parts[n++] = part;
-			}
-			continue;
-		}
-		json_array_foreach(nested, k, deep) {
-			if (n < PARTS_MAX) {
-				parts[n++] = deep;
-			}
-		}
-	}
-	return n;
-}
-
-static bool is_type(const json_t *part, const char *type)
-{
-	const char *text = json_string_value(json_object_get(part, "type"));
-
-	return text != NULL && strcmp(text, type) == 0;
-}
-
-static const json_t *part_of(const json_t *node, const char *list, const char *type)
-{
-	const json_t *parts[PARTS_MAX];
-	const size_t n = flatten(node, list, parts);
-
-	for (size_t i = 0; i < n; i++) {
-		if (is_type(parts[i], type)) {
-			return parts[i];
-		}
-	}
-	return NULL;
-}
-
-static bool has_regex(const json_t *pre, const char *regex)
-{
-	const json_t *parts[PARTS_MAX];
-	const size_t n = flatten(pre, "pretokenizers", parts);
-
-	for (size_t i = 0; i < n; i++) {
-		const char *text = json_string_value(
-			json_object_get(json_object_get(parts[i], "pattern"), "Regex"));
-
-		if (is_type(parts[i], "Split") && text != NULL && strcmp(text, regex) == 0) {
-			return true;
-		}
-	}
-	return false;
-}
-
 /* What the vocabulary's size says of the splitter when its parts do not: only published models. */
 static const char *splitter_by_size(uint32_t n)
 {
@@ -405,42 +331,20 @@ static const char *splitter_by_size(uint32_t n)
 	}
 }
 
-/*
- * The name of the splitter. Falcon3 and Falcon-E cut digits and punctuation first: other engines know
- * that program as "falcon3", and run Llama-3's for it, which gives the same tokens.
- */
 static enum bn_status choose_pre(struct builder *b)
 {
-	static const char llama3[] =
-		"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|"
-		" ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-	static const char qwen2[] =
-		"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|"
-		" ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-	const json_t *pre = bn_json_get(b->s->tokenizer, "pre_tokenizer");
-	const json_t *bytes = part_of(pre, "pretokenizers", "ByteLevel");
-	const bool split = part_of(pre, "pretokenizers", "Split") != NULL;
-
-	if (part_of(pre, "pretokenizers", "Digits") != NULL &&
-	    part_of(pre, "pretokenizers", "Punctuation") != NULL) {
-		b->v->pre = "falcon3";
-	} else if (has_regex(pre, llama3)) {
-		b->v->pre = "llama-bpe";
-	} else if (has_regex(pre, qwen2)) {
-		b->v->pre = "qwen2";
-	} else if (bytes != NULL && !split &&
-		   !json_is_false(json_object_get(bytes, "use_regex"))) {
-		b->v->pre = "gpt-2";
-	} else {
-		b->v->pre = splitter_by_size(b->v->n);
-		if (b->v->pre == NULL) {
-			return bn_fail(b->err, BN_E_NOT_SUPPORTED,
-				       "tokenizer.json: its pre_tokenizer is none that is known; the "
-				       "splitters of Llama-3, Falcon3, Falcon-E, Qwen2 and GPT-2 are");
-		}
-		notice(b->v, "tokenizer.json has an unknown pre_tokenizer; by its %u tokens '%s' is used",
-		       b->v->n, b->v->pre);
+	b->v->pre = bn_hfprogram_splitter(b->s->tokenizer);
+	if (b->v->pre != NULL) {
+		return BN_OK;
 	}
+	b->v->pre = splitter_by_size(b->v->n);
+	if (b->v->pre == NULL) {
+		return bn_fail(b->err, BN_E_NOT_SUPPORTED,
+			       "tokenizer.json: its pre_tokenizer is none that is known; the splitters "
+			       "of Llama-3, Falcon3, Falcon-E, Qwen2 and GPT-2 are");
+	}
+	notice(b->v, "tokenizer.json has an unknown pre_tokenizer; by its %u tokens '%s' is used",
+	       b->v->n, b->v->pre);
 	return BN_OK;
 }
 
@@ -473,112 +377,6 @@ static enum bn_status put_vocab(struct builder *b, json_t *model)
 	return BN_OK;
 }
 
-/* The two sides of a merge, either "left right" or ["left", "right"]. */
-static bool sides(const json_t *merge, struct bn_str *left, struct bn_str *right)
-{
-	const char *text = json_string_value(merge);
-	const char *space;
-
-	if (text != NULL) {
-		space = strchr(text, ' ');
-		if (space == NULL) {
-			return false;
-		}
-		*left = (struct bn_str){ text, (size_t)(space - text) };
-		*right = str(space + 1);
-	} else {
-		const char *a = json_string_value(json_array_get(merge, 0));
-		const char *c = json_string_value(json_array_get(merge, 1));
-
-		if (!json_is_array(merge) || json_array_size(merge) != 2 || a == NULL || c == NULL) {
-			return false;
-		}
-		*left = str(a);
-		*right = str(c);
-	}
-	return left->n > 0 && right->n > 0 && memchr(right->p, ' ', right->n) == NULL &&
-	       memchr(left->p, ' ', left->n) == NULL;
-}
-
-static enum bn_status read_merges(struct builder *b, json_t *model)
-{
-	const json_t *list = json_object_get(model, "merges");
-	const size_t n = json_array_size(list);
-	size_t i, bytes = 0;
-	struct bn_str left, right;
-	json_t *merge;
-	char *at;
-
-	if (!json_is_array(list) || n > BN_TOKENIZER_MAX_MERGES) {
-		return bn_fail(b->err, BN_E_FORMAT,
-			       "tokenizer.json: 'model.merges' is no array of up to %d merges",
-			       BN_TOKENIZER_MAX_MERGES);
-	}
-	json_array_foreach(list, i, merge) {
-		if (!sides(merge, &left, &right)) {
-			return bn_fail(b->err, BN_E_FORMAT,
-				       "tokenizer.json: model.merges[%zu] is neither \"left right\" nor "
-				       "[\"left\", \"right\"]",
-				       i);
-		}
-		bytes += left.n + right.n + 1;
-	}
-	at = b->s->joined = malloc(bytes + 1);
-	b->v->merges = calloc(n + 1, sizeof(*b->v->merges));
-	if (at == NULL || b->v->merges == NULL) {
-		return no_memory(b);
-	}
-	json_array_foreach(list, i, merge) {
-		sides(merge, &left, &right);
-		memcpy(at, left.p, left.n);
-		at[left.n] = ' ';
-		memcpy(at + left.n + 1, right.p, right.n);
-		b->v->merges[i] = (struct bn_str){ at, left.n + 1 + right.n };
-		at += left.n + 1 + right.n;
-	}
-	b->v->n_merges = (uint32_t)n;
-	return BN_OK;
-}
-
-/*
- * SentencePiece from its merges: the first merge that makes a piece is its rank, and minus the rank its
- * score, which orders merging as the original scores did. What no merge makes never comes of merging.
- */
-static enum bn_status score_by_merges(struct builder *b, json_t *model)
-{
-	json_t *vocab = json_object_get(model, "vocab");
-	char piece[BN_TOKENIZER_TOKEN_BYTES + 1];
-
-	for (uint32_t i = 0; i < b->v->n; i++) {
-		b->v->scores[i] = -(float)(b->v->n_merges + 1);
-	}
-	for (uint32_t i = b->v->n_merges; i-- > 0;) {
-		const struct bn_str m = b->v->merges[i];
-		const char *space = memchr(m.p, ' ', m.n);
-		const size_t left = (size_t)(space - m.p);
-		json_t *id;
-
-		if (m.n - 1 > BN_TOKENIZER_TOKEN_BYTES) {
-			continue;
-		}
-		memcpy(piece, m.p, left);
-		memcpy(piece + left, space + 1, m.n - left - 1);
-		piece[m.n - 1] = '\0';
-		id = json_object_get(vocab, piece);
-		if (id == NULL) {
-			return bn_fail(b->err, BN_E_FORMAT,
-				       "tokenizer.json: model.merges[%u] makes '%.64s', which is no "
-				       "token",
-				       i, piece);
-		}
-		b->v->scores[json_integer_value(id)] = -(float)i;
-	}
-	free(b->v->merges);
-	b->v->merges = NULL;
-	b->v->n_merges = 0;
-	return BN_OK;
-}
-
 static bool is_byte_token(struct bn_str t)
 {
 	static const char hex[] = "0123456789ABCDEF";
@@ -602,47 +400,24 @@ static void type_spm_tokens(struct builder *b, const json_t *model)
 	}
 }
 
-static bool prepends_space(const json_t *tokenizer)
+/* Scores for SentencePiece, which has no merges in GGUF; merges for byte-level BPE. */
+static enum bn_status use_merges(struct builder *b, const json_t *model)
 {
-	const json_t *pre = bn_json_get(tokenizer, "pre_tokenizer");
-	const json_t *meta = part_of(pre, "pretokenizers", "Metaspace");
-	const char *scheme = json_string_value(json_object_get(meta, "prepend_scheme"));
-
-	if (meta != NULL) {
-		return scheme != NULL ? strcmp(scheme, "never") != 0
-				      : !json_is_false(json_object_get(meta, "add_prefix_space"));
+	if (b->v->kind == BN_TOKENIZER_SPM) {
+		b->v->add_space_prefix = bn_hfprogram_prepends_space(b->s->tokenizer);
+		return bn_hfmerges_scores(&b->s->merges, json_object_get(model, "vocab"),
+					  b->v->scores, b->v->n, b->err);
 	}
-	return part_of(bn_json_get(tokenizer, "normalizer"), "normalizers", "Prepend") != NULL;
-}
-
-/* Byte-level or SentencePiece: the two kinds of "BPE" a tokenizer.json may be. */
-static enum bn_status json_kind(struct builder *b, const json_t *model)
-{
-	const json_t *t = b->s->tokenizer;
-	const char *type = json_string_value(json_object_get(model, "type"));
-
-	if (type == NULL || strcmp(type, "BPE") != 0) {
-		return bn_fail(b->err, BN_E_NOT_SUPPORTED,
-			       "tokenizer.json: 'model.type' is '%.32s'; only BPE is supported",
-			       type != NULL ? type : "absent");
-	}
-	if (part_of(bn_json_get(t, "pre_tokenizer"), "pretokenizers", "ByteLevel") != NULL ||
-	    part_of(bn_json_get(t, "decoder"), "decoders", "ByteLevel") != NULL) {
-		b->v->kind = BN_TOKENIZER_BPE;
-	} else if (json_is_true(json_object_get(model, "byte_fallback"))) {
-		b->v->kind = BN_TOKENIZER_SPM;
-	} else {
-		return bn_fail(b->err, BN_E_NOT_SUPPORTED,
-			       "tokenizer.json: a BPE that is neither byte-level nor SentencePiece "
-			       "with byte fallback is not supported");
-	}
+	b->v->merges = b->s->merges.list;
+	b->v->n_merges = b->s->merges.n;
 	return BN_OK;
 }
 
 static enum bn_status build_json(struct builder *b, uint32_t rows)
 {
 	json_t *model = json_object_get(b->s->tokenizer, "model");
-	enum bn_status status = json_kind(b, model);
+	const char *normalizer = bn_hfprogram_normalizer(b->s->tokenizer);
+	enum bn_status status = bn_hfprogram_kind(b->s->tokenizer, &b->v->kind, b->err);
 
 	if (status == BN_OK) {
 		status = take_arrays(b, rows);
@@ -651,11 +426,10 @@ static enum bn_status build_json(struct builder *b, uint32_t rows)
 		status = put_vocab(b, model);
 	}
 	if (status == BN_OK) {
-		status = read_merges(b, model);
+		status = bn_hfmerges_read(&b->s->merges, model, b->err);
 	}
-	if (status == BN_OK && b->v->kind == BN_TOKENIZER_SPM) {
-		status = score_by_merges(b, model);
-		b->v->add_space_prefix = prepends_space(b->s->tokenizer);
+	if (status == BN_OK) {
+		status = use_merges(b, model);
 	}
 	if (status == BN_OK) {
 		status = put_added_list(b);
@@ -668,10 +442,9 @@ static enum bn_status build_json(struct builder *b, uint32_t rows)
 		b->v->pre = "default";
 		return BN_OK;
 	}
-	if (bn_json_get(b->s->tokenizer, "normalizer") != NULL) {
+	if (normalizer != NULL) {
 		notice(b->v, "tokenizer.json normalizes texts (%.40s); bnd takes them as they are",
-		       json_string_value(json_object_get(
-			       bn_json_get(b->s->tokenizer, "normalizer"), "type")));
+		       normalizer);
 	}
 	return choose_pre(b);
 }
@@ -710,13 +483,10 @@ static enum bn_status build_spm(struct builder *b, const struct bn_sentencepiece
 static enum bn_status build(struct builder *b, uint32_t rows)
 {
 	const json_t *t = b->s->tokenizer;
-	const bool byte_level =
-		part_of(bn_json_get(t, "pre_tokenizer"), "pretokenizers", "ByteLevel") != NULL ||
-		part_of(bn_json_get(t, "decoder"), "decoders", "ByteLevel") != NULL;
 	struct bn_sentencepiece sp = { 0 };
 	enum bn_status status;
 
-	if (b->s->model == NULL || byte_level) {
+	if (b->s->model == NULL || bn_hfprogram_is_byte_level(t)) {
 		return t != NULL ? build_json(b, rows)
 				 : bn_fail(b->err, BN_E_IO,
 					   "the folder has neither tokenizer.json nor tokenizer.model");
@@ -750,25 +520,19 @@ static void find_special(struct builder *b, const char *key, bn_token *out)
 	}
 }
 
-/* True when the post_processor is known to put special tokens (or none) around a text. */
-static bool read_template_processing(struct builder *b)
+/* True when the program says which tokens go around a text. */
+static bool read_program_specials(struct builder *b)
 {
-	const json_t *post = bn_json_get(b->s->tokenizer, "post_processor");
-	const json_t *single =
-		json_object_get(part_of(post, "processors", "TemplateProcessing"), "single");
-	const size_t n = json_array_size(single);
-	const char *first = json_string_value(json_object_get(
-		json_object_get(json_array_get(single, 0), "SpecialToken"), "id"));
+	const char *first, *last;
 
-	if (n == 0) {
+	if (!bn_hfprogram_specials(b->s->tokenizer, &first, &last)) {
 		return false;
 	}
 	b->v->add_bos = first != NULL;
+	b->v->add_eos = last != NULL;
 	if (first != NULL && b->v->bos == BN_TOKEN_NONE) {
 		b->v->bos = bn_hfvocab_find(b->v, first);
 	}
-	b->v->add_eos = json_object_get(json_array_get(single, n - 1), "SpecialToken") != NULL &&
-			n > 1;
 	return true;
 }
 
@@ -785,7 +549,7 @@ static enum bn_status read_special(struct builder *b)
 	/* Without any word on it: SentencePiece models begin with bos, and Llama-3's. */
 	b->v->add_bos = spm || (b->v->bos != BN_TOKEN_NONE &&
 				same(b->v->tokens[b->v->bos], str("<|begin_of_text|>")));
-	if (read_template_processing(b)) {
+	if (read_program_specials(b)) {
 		return BN_OK;
 	}
 	if (bn_json_get(b->s->config, "add_bos_token") != NULL) {
@@ -866,14 +630,13 @@ void bn_hfvocab_finish(struct bn_hfvocab *v)
 	free(v->tokens);
 	free(v->types);
 	free(v->scores);
-	free(v->merges);
 	if (s != NULL) {
 		json_decref(s->tokenizer);
 		json_decref(s->config);
 		json_decref(s->added);
 		free(s->model);
 		free(s->template);
-		free(s->joined);
+		bn_hfmerges_finish(&s->merges);
 		free(s->pads);
 		free(s);
 	}

@@ -33,7 +33,7 @@ struct bn_hfvocab {
 	struct bn_str *tokens; /* [n] */
 	int32_t *types;        /* [n] of bn_token_type */
 	float *scores;         /* [n]; SPM only, else NULL */
-	struct bn_str *merges; /* [n_merges] "left right"; BPE only */
+	const struct bn_str *merges; /* [n_merges] "left right"; BPE only */
 	uint32_t n_merges;
 	const char *pre;       /* for tokenizer.ggml.pre; static */
 	bn_token bos, eos, unk, pad; /* as tokenizer files say; BN_TOKEN_NONE where they do not */

@@ -173,7 +173,7 @@ static enum bn_status write_matrix(struct bn_gguf_writer *w, const struct matrix
 			      i % m->cols;
 		unsigned code;
 
-		if (!recode(m->codes[from / 4] >> (2 * (from % 4)) & 3u, &code)) {
+		if (!recode((unsigned)m->codes[from / 4] >> (2 * (from % 4)) & 3u, &code)) {
 			free(out);
 			return bn_fail(err, BN_E_FORMAT, MODEL_FILE ": a weight has code 2");
 		}

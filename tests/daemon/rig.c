@@ -97,8 +97,8 @@ const char *rig_model(struct rig *r, const char *name, uint64_t seed, uint32_t c
 struct bn_model *rig_load(const char *path)
 {
 	struct bn_model_options options = { .cpu = bn_cpu_features(), .chat_template = "plain" };
-	struct bn_model_plan *plan;
-	struct bn_model *model;
+	struct bn_model_plan *plan = NULL;
+	struct bn_model *model = NULL;
 	struct bn_error err;
 
 	bn_enter_helper();
@@ -134,11 +134,11 @@ void rig_registry(struct rig *r, uint64_t limit, uint32_t patience_ms, uint32_t 
 {
 	struct bn_registry_config c = { .loop = &r->loop,
 					.cpu = bn_cpu_features(),
-					.forward = bn_scheduler_forward_config(r->scheduler),
 					.patience_ms = patience_ms,
 					.residency_ms = residency_ms };
 
 	bn_enter_loop();
+	c.forward = bn_scheduler_forward_config(r->scheduler);
 	assert_int_equal(bn_budget_new(&r->budget, limit, NULL), BN_OK);
 	c.budget = r->budget;
 	assert_int_equal(bn_registry_new(&r->registry, &c, NULL), BN_OK);

@@ -161,6 +161,14 @@ static uint64_t used(struct stage *s)
 	return bn_budget_used(s->rig.budget);
 }
 
+/* One model, and nothing else. */
+static bool holds_one(void *who)
+{
+	struct stage *s = who;
+
+	return used(s) == s->resident;
+}
+
 /* --- loading -------------------------------------------------------------------------------- */
 
 static void registry_loads_once_for_all_who_wait(void **state)
@@ -206,6 +214,11 @@ static void registry_tells_everybody_what_is_wrong_and_tries_again(void **state)
 	close_stage(s);
 }
 
+static bool is_not_loading(void *who)
+{
+	return state_of(who, "ann") != BN_ENTRY_LOADING;
+}
+
 static void registry_stops_a_load_nobody_waits_for(void **state)
 {
 	struct stage *s = open_stage(1.0, 0);
@@ -220,8 +233,8 @@ static void registry_stops_a_load_nobody_waits_for(void **state)
 			rig_for(&s->rig, 5);
 		}
 	}
-	rig_for(&s->rig, 50);
 	/* Stopped, or faster than we; never somewhere between. */
+	rig_until(&s->rig, is_not_loading, s);
 	assert_true(state_of(s, "ann") == BN_ENTRY_COLD || state_of(s, "ann") == BN_ENTRY_READY);
 	until_granted(s, want(s, "ann"));
 	close_stage(s);
@@ -582,8 +595,7 @@ static void registry_applies_a_new_configuration_around_what_runs(void **state)
 	until_granted(s, want(s, "ann"));
 	assert_ptr_equal(entry->model, old);
 	release(s, a);
-	rig_for(&s->rig, 50);
-	assert_int_equal(used(s), s->resident);
+	rig_until(&s->rig, holds_one, s);
 	bn_enter_loop();
 	assert_int_equal(bn_registry_departure(s->rig.registry, 0)->reason, BN_DEPARTURE_RELOAD);
 	s->rig.config.n_models = 3; /* for the files */
@@ -709,6 +721,7 @@ static void registry_keeps_its_promises_on_a_random_walk(void **state)
 		check(s);
 	}
 	/* Everybody who still waits is served or refused once the others have left. */
+	bn_enter_loop();
 	for (int i = 0; i < 3; i++) {
 		bn_registry_pin(s->rig.registry, rig_entry(&s->rig, names[i]), false);
 	}

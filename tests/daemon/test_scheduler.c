@@ -270,6 +270,23 @@ static void scheduler_holds_paused_work_back_and_loses_nothing(void **state)
 	close_stage(s);
 }
 
+static void scheduler_begins_paused_and_goes_on_when_told(void **state)
+{
+	struct stage *s = open_stage(1, 4, 64);
+	struct item *i = prepare(s, 0, 1, 4, 40);
+
+	(void)state;
+	i->work.start_paused = true;
+	bn_enter_loop();
+	bn_scheduler_submit(s->rig.scheduler, &i->work);
+	rig_for(&s->rig, 30);
+	assert_int_equal(i->begun, 0);
+	bn_scheduler_pause(s->rig.scheduler, i->work.id, false);
+	rig_until(&s->rig, all_done, s);
+	assert_int_equal(i->tokens, 40);
+	close_stage(s);
+}
+
 static void scheduler_cancels_paused_work(void **state)
 {
 	struct stage *s = open_stage(1, 4, 64);
@@ -395,6 +412,7 @@ static void scheduler_survives_a_random_walk(void **state)
 			}
 		}
 	}
+	bn_enter_loop();
 	for (uint64_t id = 1; id <= s->n; id++) {
 		bn_scheduler_pause(s->rig.scheduler, id, false);
 	}
@@ -414,6 +432,7 @@ int main(void)
 		cmocka_unit_test(scheduler_cancels_within_one_step_and_touches_nobody_else),
 		cmocka_unit_test(scheduler_ends_what_never_began),
 		cmocka_unit_test(scheduler_holds_paused_work_back_and_loses_nothing),
+		cmocka_unit_test(scheduler_begins_paused_and_goes_on_when_told),
 		cmocka_unit_test(scheduler_cancels_paused_work),
 		cmocka_unit_test(scheduler_reads_long_prompts_in_pieces_between_others_tokens),
 		cmocka_unit_test(scheduler_begins_whom_it_has_served_least),

@@ -23,7 +23,7 @@ def run(daemon, *argv, stdin="", timeout=30):
 
 def config(**more):
     full = {"memory": {"budget": "256MiB"},
-            "models": [{"name": "tiny", "path": make_model("tiny", context=4096)}]}
+            "models": [{"name": "tiny", "path": make_model("tiny", context=100000)}]}
     full.update(more)
     return full
 
@@ -108,7 +108,7 @@ def test_chat_with_a_base_model_is_refused_with_advice():
 def test_interrupt_cancels_the_request_and_says_so():
     with Daemon(config()) as d:
         env = dict(os.environ, BND_SOCKET=d.socket)
-        p = subprocess.Popen([bnctl_path(), "run", "tiny", "go", "-n", "4000", "-t", "1"],
+        p = subprocess.Popen([bnctl_path(), "run", "tiny", "go", "-n", "50000", "-t", "1"],
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
         assert p.stdout.read(1)
         p.send_signal(signal.SIGINT)
@@ -121,10 +121,9 @@ def test_interrupt_cancels_the_request_and_says_so():
 
 def test_reader_that_leaves_ends_the_request_quietly():
     with Daemon(config()) as d:
-        line = "%s run tiny go -n 4000 -t 1 --socket %s | head -c 20" % (bnctl_path(), d.socket)
-        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True,
-                              timeout=30 * SLOW)
-        assert len(done.stdout.encode()) == 20 and done.stderr == "", done
+        line = "%s run tiny go -n 50000 -t 1 --socket %s | head -c 20" % (bnctl_path(), d.socket)
+        done = subprocess.run(["sh", "-c", line], capture_output=True, timeout=30 * SLOW)
+        assert len(done.stdout) == 20 and done.stderr == b"", done
         with d.client() as c:
             until(lambda: c.call("server.status")["requests"]["running"] == 0)
 
@@ -132,7 +131,7 @@ def test_reader_that_leaves_ends_the_request_quietly():
 def test_daemon_that_dies_mid_stream_is_told():
     d = Daemon(config())
     env = dict(os.environ, BND_SOCKET=d.socket)
-    p = subprocess.Popen([bnctl_path(), "run", "tiny", "go", "-n", "4000", "-t", "1"],
+    p = subprocess.Popen([bnctl_path(), "run", "tiny", "go", "-n", "50000", "-t", "1"],
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
     assert p.stdout.read(1)
     d.process.kill()
@@ -178,8 +177,8 @@ class Terminal:
 
 
 def test_chat_on_a_terminal_edits_lines_and_leaves():
-    path = make_model("chatty", tokenizer="gpt2", template="chatml", context=4096)
-    with Daemon(config(models=[{"name": "chatty", "path": path, "template": "chatml"}])) as d:
+    path = make_model("chatty", tokenizer="gpt2", context=4096)
+    with Daemon(config(models=[{"name": "chatty", "path": path, "template": "plain"}])) as d:
         env = dict(os.environ, BND_SOCKET=d.socket, TERM="xterm", HOME=d.folder)
         env.pop("XDG_STATE_HOME", None)
         t = Terminal([bnctl_path(), "chat", "chatty", "-n", "6", "-t", "0"], env)
