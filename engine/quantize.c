@@ -63,14 +63,15 @@ static bool q8_0_block(struct bn_q8_0 *dst, const float *x)
 	for (int i = 0; i < BN_Q8_0_WEIGHTS; i++) {
 		max = fmaxf(max, fabsf(x[i]));
 	}
-	scale = max / 127.0f;
-	inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
-	if (scale > HALF_MAX) {
+	if (max / 127.0f > HALF_MAX) {
 		return false;
 	}
-	store_half(dst->scale, scale);
+	store_half(dst->scale, max / 127.0f);
+	/* Codes for the scale as stored, which of small weights has few bits left. */
+	scale = bn_half_to_float(bn_load_u16(dst->scale));
+	inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
 	for (int i = 0; i < BN_Q8_0_WEIGHTS; i++) {
-		dst->q[i] = (int8_t)clamp(isfinite(inverse) ? x[i] * inverse : 0.0f, -127, 127);
+		dst->q[i] = (int8_t)clamp(x[i] * inverse, -127, 127);
 	}
 	return true;
 }
