@@ -23,8 +23,8 @@
 	X(ELEMENTS, elements, 65536, "values in one message, all levels together")            \
 	X(KEY_BYTES, key_bytes, 64, "bytes of one map key")                                   \
 	X(METHOD_BYTES, method_bytes, 64, "bytes of a method name")                           \
-	X(PARTIAL_MS, partial_ms, 30000, "milliseconds a started message may take to arrive") \
-	X(CONNECTIONS, connections_per_uid, 64, "connections of one user")                    \
+	X(PARTIAL_MS, partial_ms, 10000, "milliseconds a started message may take to arrive") \
+	X(CONNECTIONS, connections_per_uid, 256, "connections of one user")                    \
 	X(REQUESTS, requests_per_connection, 64, "requests in flight before reading stops")   \
 	X(ID_BYTES, id_bytes, 64, "bytes of a request id")                                    \
 	X(MODEL_BYTES, model_bytes, 128, "bytes of a model name")                             \
@@ -148,7 +148,7 @@ enum bn_limit { BN_LIMIT_TABLE(BN_LIMIT_ENUM) };
 	F(T, PROMPT, prompt, MUST, 0, BN_LIMIT_PROMPT_IDS, "",                                  \
 	  "What to continue: text, or token ids as an array or as little-endian u32 in a bin.") \
 	F(T, BOOL, echo, MAY, 0, 0, "false",                                                    \
-	  "Put the prompt in front of the answer, with its log-probabilities if asked for.")
+	  "Put the prompt in front of the answer; not together with `logprobs`.")
 
 #define BN_FIELDS_chat_completions(F, T)                  \
 	F(T, CHAT, messages, MUST, 1, BN_LIMIT_TURNS, "", \

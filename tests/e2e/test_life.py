@@ -37,11 +37,12 @@ def begin(c, name, **more):
 
 def test_sigterm_lets_running_requests_finish():
     with Daemon(config()) as d, d.client(timeout=60) as c:
-        ids = [begin(c, "r%d" % k, max_tokens=2000) for k in range(20)]
+        n = int(2000 / harness.SLOW)
+        ids = [begin(c, "r%d" % k, max_tokens=n) for k in range(20)]
         d.kill(signal.SIGTERM)
         c.wait_note(lambda m, p: m == "server.closing")
         for i in ids:
-            assert c.wait(i)["usage"]["completion_tokens"] == 2000
+            assert c.wait(i)["usage"]["completion_tokens"] == n
         assert d.wait_exit() == 0
         assert not os.path.exists(d.socket)
 
@@ -233,6 +234,7 @@ def test_many_reloads_under_load_drop_nothing():
             d.write_config(config(defaults={"max_tokens": 100 + k}))
             d.kill(signal.SIGHUP)
             time.sleep(0.005)
+        until(lambda: len(results) > 20 or failures, timeout=30)
         stop.set()
         for t in threads:
             t.join()

@@ -109,6 +109,34 @@ def ask(model, **more):
                  "ignore_eos": True}, **more)
 
 
+def test_two_hundred_requests_for_three_models_all_end():
+    names = ["ann", "bob", "cid"]
+    models = [{"name": n, "path": half(i)} for i, n in enumerate(names)]
+    limits = {"queue": 400, "queue_per_user": 400, "queue_per_model": 400}
+    with Daemon(config(models, limits=limits)) as d:
+        watch = Watch(d)
+        clients = [d.client(timeout=120) for _ in range(8)]
+        sent = [(c, c.send("completions", ask(names[(i + k) % 3], max_tokens=4 + k % 9,
+                                              deadline_ms=1 if k % 13 == 5 else 100000)))
+                for i, c in enumerate(clients) for k in range(25)]
+        outcomes = {}
+        for c, i in sent:
+            try:
+                outcome = c.wait(i)["finish_reason"]
+            except harness.RpcError as e:
+                outcome = e.code
+            outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        peak = watch.end()
+        turns = len(clients[0].call("models.ps")["evictions"])
+        for c in clients:
+            assert not c.results, "an answer too many"
+            c.close()
+        print("  %s, %d evictions, ledger at most %.1f of 64 MiB" %
+              (outcomes, turns, peak / (1 << 20)))
+        assert sum(outcomes.values()) == 200 and set(outcomes) <= {"length", 408}, outcomes
+        assert peak <= BUDGET
+
+
 def test_busy_model_does_not_starve_a_cold_one():
     with Daemon(config([{"name": "hot", "path": half(0)}, {"name": "cold", "path": half(1)}])) as d:
         stop = threading.Event()

@@ -1,6 +1,7 @@
 /* Tokenizers of folders: what comes out, and thirty ways to spoil a tokenizer.json. */
 #include "engine/hfvocab.h"
 
+#include "engine/tokenizer.h"
 #include "tests/engine/hf_folder.h"
 
 #include <fcntl.h>
@@ -304,6 +305,75 @@ static void hfvocab_refuses_wrong_added_tokens_elsewhere(void **state)
 	}
 }
 
+/* The whole way with a real vocabulary: Llama-2's, which the 1bitLLM models use with two tokens more. */
+static void hfvocab_of_llama_2_tokenizes_as_llama_2(void **state)
+{
+	static const bn_token wanted[] = { 15043, 3186, 29991 };
+	const char *data = getenv("BN_TEST_DATA");
+	struct bn_hfvocab v = { 0 };
+	struct bn_error err = { 0 };
+	struct bn_tokenizer *tok = NULL;
+	struct bn_tokens got = { 0 };
+	struct hf_folder hf;
+	char path[512];
+	char *bytes = malloc(1 << 20);
+	uint8_t *types;
+	size_t n;
+	FILE *f;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/tokenizers/llama2-spm/tokenizer.model",
+		 data != NULL ? data : "");
+	f = fopen(path, "rb");
+	if (f == NULL) {
+		free(bytes);
+		skip();
+	}
+	n = fread(bytes, 1, 1 << 20, f);
+	fclose(f);
+	hf_init(&hf);
+	free(hf.tokenizer);
+	hf.tokenizer = NULL;
+	free(hf.tokenizer_config);
+	hf.tokenizer_config = strdup("{\"bos_token\": {\"content\": \"<s>\"}, \"eos_token\": \"</s>\"}");
+	hf_write_file(&hf, "tokenizer.model", bytes, n);
+	hf_write_file(&hf, "added_tokens.json", "{\"<pad>\": 32000}", 16);
+	hf_expect(load(&hf, 32002, &v, &err), &err, BN_OK, "");
+	assert_int_equal(v.n_named, 32001);
+	expect_token(&v, 32000, "<pad>", BN_TOKEN_CONTROL);
+	assert_true(v.add_bos && v.add_space_prefix);
+	types = malloc(v.n);
+	for (uint32_t i = 0; i < v.n; i++) {
+		types[i] = (uint8_t)v.types[i];
+	}
+
+	const struct bn_vocab vocab = {
+		.kind = v.kind,
+		.n_tokens = v.n,
+		.tokens = v.tokens,
+		.scores = v.scores,
+		.types = types,
+		.add_space_prefix = v.add_space_prefix,
+		.add_bos = v.add_bos,
+		.bos = v.bos,
+		.eos = v.eos,
+		.unk = v.unk,
+		.eot = BN_TOKEN_NONE,
+		.eom = BN_TOKEN_NONE,
+	};
+
+	hf_expect(bn_tokenizer_new(&tok, &vocab, &err), &err, BN_OK, "");
+	hf_expect(bn_tokenizer_encode(tok, "Hello world!", 12, NULL, &got, &err), &err, BN_OK, "");
+	assert_int_equal(got.n, 3);
+	assert_memory_equal(got.ids, wanted, 3 * sizeof(wanted[0]));
+	bn_tokens_finish(&got);
+	bn_tokenizer_free(tok);
+	free(types);
+	free(bytes);
+	bn_hfvocab_finish(&v);
+	hf_finish(&hf);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -316,6 +386,7 @@ int main(void)
 		cmocka_unit_test(hfvocab_refuses_spoilt_tokenizers_with_a_sentence),
 		cmocka_unit_test(hfvocab_refuses_too_few_rows_long_tokens_and_no_files),
 		cmocka_unit_test(hfvocab_refuses_wrong_added_tokens_elsewhere),
+		cmocka_unit_test(hfvocab_of_llama_2_tokenizes_as_llama_2),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
