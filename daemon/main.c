@@ -513,7 +513,7 @@ static enum bn_status open_door(struct daemon *d, int inherited, struct bn_error
 	if (status == BN_OK) {
 		char limit[32];
 
-		bn_log(BN_LOG_INFO, "bnd %s serves on %s: %" PRIu32 " models, budget %s", BN_VERSION,
+		bn_log(BN_LOG_INFO, "bnd %s serves on %s: models: %" PRIu32 ", budget %s", BN_VERSION,
 		       inherited > 0 ? "an inherited socket" : path, c->n_models,
 		       bn_budget_show(limit, sizeof(limit), bn_budget_limit(d->budget)));
 	}
@@ -685,7 +685,10 @@ int main(int argc, char **argv)
 		fprintf(stderr, "bnd: %s\n", err.text);
 		code = exit_code(status);
 	} else if (d.options.mode == BN_OPTIONS_CHECK) {
-		printf("%s: all is well\n", d.options.config);
+		printf(access(d.options.config, F_OK) == 0
+			       ? "%s: all is well\n"
+			       : "%s is not there; the defaults serve the bundled model\n",
+		       d.options.config);
 		code = EX_OK;
 	} else if (d.options.mode == BN_OPTIONS_PRINT) {
 		bn_config_print(stdout, d.config);

@@ -483,7 +483,7 @@ static enum bn_status check(const struct bn_chat_template *chat,
 	if (!bn_chat_is_usable(chat)) {
 		return bn_fail(err, BN_E_NOT_SUPPORTED,
 			       "this model has no chat template, it continues text; use "
-			       "completions, or set chat_template in its configuration");
+			       "completions (bnctl run), or set `template` of the model in bnd.yaml");
 	}
 	if (n == 0 || n > BN_CHAT_MAX_MESSAGES) {
 		enum bn_status status =

@@ -22,9 +22,9 @@ enum {
 #define RECIPROCAL_ABOVE 4.0f
 
 static const char *const projection_names[BN_PROJ_COUNT] = {
-	[BN_PROJ_Q] = "self_attn.q_proj",  [BN_PROJ_K] = "self_attn.k_proj",
-	[BN_PROJ_V] = "self_attn.v_proj",  [BN_PROJ_O] = "self_attn.o_proj",
-	[BN_PROJ_GATE] = "mlp.gate_proj",  [BN_PROJ_UP] = "mlp.up_proj",
+	[BN_PROJ_Q] = "self_attn.q_proj", [BN_PROJ_K] = "self_attn.k_proj",
+	[BN_PROJ_V] = "self_attn.v_proj", [BN_PROJ_O] = "self_attn.o_proj",
+	[BN_PROJ_GATE] = "mlp.gate_proj", [BN_PROJ_UP] = "mlp.up_proj",
 	[BN_PROJ_DOWN] = "mlp.down_proj",
 };
 
@@ -94,10 +94,11 @@ static enum bn_status check_table(const struct bn_checkpoint *c, const char *nam
 		return status;
 	}
 	if (!has_shape(t, c->n_vocab, c->dim) || !is_float(t)) {
-		return bn_fail(err, BN_E_FORMAT,
-			       "tensor '%s' is %s %s; the configuration calls for [%u, %u] (vocab_size, "
-			       "hidden_size) in F32, F16 or BF16",
-			       name, t->dtype, show_shape(t, shape), c->n_vocab, c->dim);
+		return bn_fail(
+			err, BN_E_FORMAT,
+			"tensor '%s' is %s %s; the configuration calls for [%u, %u] (vocab_size, "
+			"hidden_size) in F32, F16 or BF16",
+			name, t->dtype, show_shape(t, shape), c->n_vocab, c->dim);
 	}
 	return BN_OK;
 }
@@ -175,14 +176,15 @@ enum bn_status bn_checkpoint_scale(const struct bn_checkpoint *c, uint32_t layer
 		return status;
 	}
 	if (t->elements != 1) {
-		return bn_fail(err, BN_E_NOT_SUPPORTED,
-			       "tensor '%s' has %llu scales: bnd runs models with one scale for each "
-			       "matrix, not for groups or rows",
-			       name, (unsigned long long)t->elements);
+		return bn_fail(
+			err, BN_E_NOT_SUPPORTED,
+			"tensor '%s' has %llu scales: bnd runs models with one scale for each "
+			"matrix, not for groups or rows",
+			name, (unsigned long long)t->elements);
 	}
 	if (!is_float(t)) {
-		return bn_fail(err, BN_E_FORMAT, "tensor '%s' is %s; F32, F16 or BF16 expected", name,
-			       t->dtype);
+		return bn_fail(err, BN_E_FORMAT, "tensor '%s' is %s; F32, F16 or BF16 expected",
+			       name, t->dtype);
 	}
 	status = bn_safetensors_read(c->tensors, t, 0, bytes, bn_safetensors_width(t->type), err);
 	if (status != BN_OK) {
@@ -218,10 +220,11 @@ static enum bn_status check_packed(const struct bn_safetensors_tensor *t, uint32
 			       t->name, t->dtype);
 	}
 	if (cols % 4 == 0 && has_shape(t, rows, cols / 4)) {
-		return bn_fail(err, BN_E_NOT_SUPPORTED,
-			       "tensor '%s' is %s: packed along the columns; packed along the rows, [%u, "
-			       "%u], as the transformers library writes it, is expected",
-			       t->name, show_shape(t, shape), rows / 4, cols);
+		return bn_fail(
+			err, BN_E_NOT_SUPPORTED,
+			"tensor '%s' is %s: packed along the columns; packed along the rows, [%u, "
+			"%u], as the transformers library writes it, is expected",
+			t->name, show_shape(t, shape), rows / 4, cols);
 	}
 	if (!has_shape(t, rows / 4, cols)) {
 		return bn_fail(err, BN_E_FORMAT,
@@ -263,9 +266,10 @@ static enum bn_status check_projection(const struct bn_checkpoint *c, uint32_t l
 		return status;
 	}
 	if ((uint64_t)rows * cols % I2S_BLOCK != 0) {
-		return bn_fail(err, BN_E_NOT_SUPPORTED,
-			       "tensor '%s': %u x %u weights are no multiple of %d, the block of i2_s",
-			       name, rows, cols, I2S_BLOCK);
+		return bn_fail(
+			err, BN_E_NOT_SUPPORTED,
+			"tensor '%s': %u x %u weights are no multiple of %d, the block of i2_s",
+			name, rows, cols, I2S_BLOCK);
 	}
 	if (c->form == BN_FORM_FLOAT) {
 		return check_floats(t, rows, cols, err);
@@ -292,14 +296,15 @@ static enum bn_status judge_scales(struct bn_checkpoint *c, enum bn_linear_class
 	reciprocal = c->scale_median > RECIPROCAL_ABOVE;
 	c->divide = linear != BN_AUTO_BIT_LINEAR;
 	if (reciprocal != c->divide) {
-		return bn_fail(err, BN_E_FORMAT,
-			       "the weight scales (median %g) look like %s, but linear_class %s %s by "
-			       "them: converting would give fluent nonsense; the folder mixes two "
-			       "conventions",
-			       (double)c->scale_median,
-			       reciprocal ? "reciprocals (1 / mean |W|)" : "mean |W|",
-			       c->divide ? "'bitlinear'" : "'autobitlinear'",
-			       c->divide ? "divides" : "multiplies");
+		return bn_fail(
+			err, BN_E_FORMAT,
+			"the weight scales (median %g) look like %s, but linear_class %s %s by "
+			"them: converting would give fluent nonsense; the folder mixes two "
+			"conventions",
+			(double)c->scale_median,
+			reciprocal ? "reciprocals (1 / mean |W|)" : "mean |W|",
+			c->divide ? "'bitlinear'" : "'autobitlinear'",
+			c->divide ? "divides" : "multiplies");
 	}
 	return BN_OK;
 }
@@ -471,8 +476,8 @@ static enum bn_status check_tensors(struct bn_checkpoint *c, const struct bn_hfc
 	char name[BN_CHECKPOINT_NAME_BYTES];
 	const struct bn_safetensors_tensor *first;
 	const bool has_head = bn_safetensors_find(c->tensors, head_name) != NULL;
-	enum bn_status status = find(
-		c, bn_checkpoint_projection(name, 0, BN_PROJ_Q, "weight"), &first, err);
+	enum bn_status status =
+		find(c, bn_checkpoint_projection(name, 0, BN_PROJ_Q, "weight"), &first, err);
 
 	if (status != BN_OK) {
 		return status;

@@ -1,12 +1,12 @@
 /*
- * A Hugging Face folder of a ternary model: what it says it is, checked against what its tensors are,
- * with the conventions its weights follow.
+ * A Hugging Face folder of a ternary model: what it says it is, checked against what its tensors
+ * are, with the conventions its weights follow.
  *
  * It does not read weights (engine/convert.h does) and writes nothing. Only bn-convert uses it.
  *
- * What would run as fluent nonsense is refused here, with a sentence: other graphs (biases, experts,
- * rope scaling, sliding windows), models that are not ternary, scales in groups, and scales whose
- * direction contradicts the configuration (design paper "models", 2.2).
+ * What would run as fluent nonsense is refused here, with a sentence: other graphs (biases,
+ * experts, rope scaling, sliding windows), models that are not ternary, scales in groups, and
+ * scales whose direction contradicts the configuration (design paper "models", 2.2).
  */
 #ifndef BN_ENGINE_CHECKPOINT_H
 #define BN_ENGINE_CHECKPOINT_H
@@ -52,22 +52,22 @@ struct bn_checkpoint {
 	const char *attn_sub_norm, *ffn_sub_norm; /* names below a layer; static           */
 
 	enum bn_checkpoint_form form;
-	bool divide;     /* packed: the weight is trit / weight_scale, else trit * weight_scale   */
+	bool divide; /* packed: the weight is trit / weight_scale, else trit * weight_scale   */
 	bool may_ternarize; /* floats that are not exactly ternary are latent ones               */
 	float scale_median; /* of the weight_scales; 0 for floats                                */
 
 	bn_token eos[BN_CHECKPOINT_EOS_MAX]; /* all that end a generation, the main one first */
 	uint32_t n_eos;
-	const struct bn_known_model *known;  /* published model of these dimensions, or NULL   */
+	const struct bn_known_model *known; /* published model of these dimensions, or NULL   */
 	char name[BN_CHECKPOINT_TEXT_BYTES];
 	char licence[BN_CHECKPOINT_TEXT_BYTES]; /* of README.md; empty when it says none        */
 	char source[BN_CHECKPOINT_TEXT_BYTES];  /* "organisation/name"; empty when unknown      */
 };
 
 /*
- * Opens a folder and checks everything but the weights themselves. `options` NULL means none. Errors:
- * BN_E_IO, BN_E_FORMAT (damaged, or it contradicts itself), BN_E_NOT_SUPPORTED (sound, but not what
- * bnd runs), BN_E_TOO_LARGE, BN_E_MEMORY. Tools.
+ * Opens a folder and checks everything but the weights themselves. `options` NULL means none.
+ * Errors: BN_E_IO, BN_E_FORMAT (damaged, or it contradicts itself), BN_E_NOT_SUPPORTED (sound, but
+ * not what bnd runs), BN_E_TOO_LARGE, BN_E_MEMORY. Tools.
  */
 BN_MUST_USE enum bn_status bn_checkpoint_open(struct bn_checkpoint *out, const char *path,
 					      const struct bn_checkpoint_options *options,

@@ -1,11 +1,11 @@
 /*
- * The order of the file: embedding, each layer's tensors as a step meets them, the last norm, the
- * output matrix. Each tensor is read, turned into what the file holds, digested and written before the
- * next one is looked at.
+ * Each tensor of the plan is read, turned into what the file holds, digested and written before
+ * the next one is looked at.
  */
 #include "engine/convert.h"
 
 #include "engine/convert_keys.h"
+#include "engine/convert_plan.h"
 #include "engine/convert_verify.h"
 #include "engine/gguf_write.h"
 #include "engine/quantize.h"
@@ -32,37 +32,20 @@ enum {
 	HEADER_ROOM = 64 * 1024 * 1024,
 };
 
-static const char *const gguf_names[BN_PROJ_COUNT] = {
-	[BN_PROJ_Q] = "attn_q",	     [BN_PROJ_K] = "attn_k",	 [BN_PROJ_V] = "attn_v",
-	[BN_PROJ_O] = "attn_output", [BN_PROJ_GATE] = "ffn_gate", [BN_PROJ_UP] = "ffn_up",
-	[BN_PROJ_DOWN] = "ffn_down",
-};
-
-/* A tensor of the output and where it comes from. */
-struct job {
-	char source[BN_CHECKPOINT_NAME_BYTES];
-	uint32_t layer;
-	enum bn_projection projection; /* for I2_S */
-	uint32_t n_dims;
-	uint64_t nbytes;
-};
-
 struct conversion {
 	const struct bn_checkpoint *c;
 	const struct bn_convert_options *options;
 	struct bn_convert_report *report;
 	struct bn_gguf_writer *w;
 	struct bn_error *err;
-	size_t n;
-	struct job *jobs;                 /* [n] */
-	struct bn_verify_tensor *tensors; /* [n], the same ones as they are to be */
+	struct bn_convert_plan plan;
 	EVP_MD_CTX *digest;
 	uint8_t *piece;  /* bytes of the source, one piece       */
 	float *values;   /* the same as floats                   */
 	uint8_t *packed; /* a packed tensor                      */
 	uint8_t *codes;  /* canonical codes of a tensor          */
 	uint8_t *turned; /* the same, rows permuted; or encoded  */
-	uint64_t total_bytes, done_bytes;
+	uint64_t done_bytes;
 };
 
 __attribute__((format(printf, 2, 3))) static void notice(struct bn_convert_report *r,
@@ -80,117 +63,10 @@ __attribute__((format(printf, 2, 3))) static void notice(struct bn_convert_repor
 static enum bn_status progress(struct conversion *v, const char *phase, uint64_t done)
 {
 	if (v->options->progress == NULL ||
-	    v->options->progress(v->options->who, phase, done, v->total_bytes)) {
+	    v->options->progress(v->options->who, phase, done, v->plan.total_bytes)) {
 		return BN_OK;
 	}
 	return bn_fail(v->err, BN_E_CANCELLED, "stopped; nothing is left of the unfinished file");
-}
-
-/* --- the plan -------------------------------------------------------------------------------- */
-
-/* What rows of this width can be, at most as small as asked. */
-static enum bn_ggml_type embedding_type(const struct bn_checkpoint *c,
-					const struct bn_convert_options *options)
-{
-	enum bn_ggml_type type = options->embedding;
-
-	if (type == BN_GGML_Q6_K && bn_quantize_row_bytes(type, c->dim) == 0) {
-		type = BN_GGML_Q8_0;
-	}
-	if (type == BN_GGML_Q8_0 && bn_quantize_row_bytes(type, c->dim) == 0) {
-		type = BN_GGML_F16;
-	}
-	return type == BN_GGML_Q6_K || type == BN_GGML_Q8_0 ? type : BN_GGML_F16;
-}
-
-static void add(struct conversion *v, const char *source, const char *name, enum bn_ggml_type type,
-		uint32_t rows, uint32_t cols)
-{
-	struct bn_verify_tensor *t = &v->tensors[v->n];
-	struct job *job = &v->jobs[v->n++];
-	const uint64_t dims[2] = { cols, rows };
-
-	snprintf(job->source, sizeof(job->source), "%s", source);
-	snprintf(t->name, sizeof(t->name), "%s", name);
-	t->type = type;
-	t->rows = rows;
-	t->cols = cols;
-	job->n_dims = rows == 1 ? 1 : 2;
-	/* The checkpoint's dimensions are in range, and blocks were checked with them. */
-	bn_assert(bn_ggml_nbytes(type, job->n_dims, dims, &job->nbytes) == BN_GGML_FITS);
-	v->total_bytes += job->nbytes;
-}
-
-static void add_norm(struct conversion *v, uint32_t layer, const char *part, const char *name,
-		     uint32_t cols)
-{
-	char source[BN_CHECKPOINT_NAME_BYTES], target[BN_VERIFY_NAME_BYTES];
-
-	snprintf(source, sizeof(source), "model.layers.%u.%s.weight", layer, part);
-	snprintf(target, sizeof(target), "blk.%u.%s.weight", layer, name);
-	add(v, source, target, BN_GGML_F32, 1, cols);
-}
-
-static void add_projection(struct conversion *v, uint32_t layer, enum bn_projection p)
-{
-	char source[BN_CHECKPOINT_NAME_BYTES], target[BN_VERIFY_NAME_BYTES];
-	uint32_t rows, cols;
-
-	bn_checkpoint_shape(v->c, p, &rows, &cols);
-	bn_checkpoint_projection(source, layer, p, "weight");
-	snprintf(target, sizeof(target), "blk.%u.%s.weight", layer, gguf_names[p]);
-	add(v, source, target, BN_GGML_I2_S, rows, cols);
-	v->jobs[v->n - 1].layer = layer;
-	v->jobs[v->n - 1].projection = p;
-}
-
-static void add_layer(struct conversion *v, uint32_t l)
-{
-	const struct bn_checkpoint *c = v->c;
-
-	add_norm(v, l, "input_layernorm", "attn_norm", c->dim);
-	for (unsigned p = BN_PROJ_Q; p <= BN_PROJ_V; p++) {
-		add_projection(v, l, (enum bn_projection)p);
-	}
-	if (c->sub_norms) {
-		add_norm(v, l, c->attn_sub_norm, "attn_sub_norm", c->heads * c->head_dim);
-	}
-	add_projection(v, l, BN_PROJ_O);
-	add_norm(v, l, "post_attention_layernorm", "ffn_norm", c->dim);
-	add_projection(v, l, BN_PROJ_GATE);
-	add_projection(v, l, BN_PROJ_UP);
-	if (c->sub_norms) {
-		add_norm(v, l, c->ffn_sub_norm, "ffn_sub_norm", c->ffn);
-	}
-	add_projection(v, l, BN_PROJ_DOWN);
-}
-
-static enum bn_status plan(struct conversion *v)
-{
-	const struct bn_checkpoint *c = v->c;
-	const enum bn_ggml_type embedding = embedding_type(c, v->options);
-	const size_t most = 3 + (size_t)c->layers * (BN_PROJ_COUNT + 4);
-
-	v->jobs = calloc(most, sizeof(*v->jobs));
-	v->tensors = calloc(most, sizeof(*v->tensors));
-	if (v->jobs == NULL || v->tensors == NULL) {
-		return bn_fail(v->err, BN_E_MEMORY, "no memory to plan %zu tensors", most);
-	}
-	add(v, "model.embed_tokens.weight", "token_embd.weight", embedding, c->n_vocab, c->dim);
-	for (uint32_t l = 0; l < c->layers; l++) {
-		add_layer(v, l);
-	}
-	add(v, "model.norm.weight", "output_norm.weight", BN_GGML_F32, 1, c->dim);
-	if (!c->tied) {
-		add(v, "lm_head.weight", "output.weight", embedding, c->n_vocab, c->dim);
-	}
-	return BN_OK;
-}
-
-static void free_plan(struct conversion *v)
-{
-	free(v->jobs);
-	free(v->tensors);
 }
 
 /* --- reading --------------------------------------------------------------------------------- */
@@ -222,9 +98,8 @@ static enum bn_status read_rows(struct conversion *v, const struct bn_safetensor
 {
 	const size_t width = bn_safetensors_width(t->type);
 	const size_t count = (size_t)n * cols;
-	const enum bn_status status =
-		bn_safetensors_read(v->c->tensors, t, (uint64_t)row * cols * width, v->piece,
-				    count * width, v->err);
+	const enum bn_status status = bn_safetensors_read(
+		v->c->tensors, t, (uint64_t)row * cols * width, v->piece, count * width, v->err);
 
 	if (status == BN_OK) {
 		to_floats(v->values, v->piece, t->type, count);
@@ -241,9 +116,8 @@ static uint32_t rows_of_piece(uint32_t cols)
 
 /* --- ternary matrices ------------------------------------------------------------------------ */
 
-static enum bn_status unpack(struct conversion *v, const struct job *job,
-			     struct bn_verify_tensor *t,
-			     const struct bn_safetensors_tensor *source)
+static enum bn_status unpack(struct conversion *v, const struct bn_convert_job *job,
+			     struct bn_verify_tensor *t, const struct bn_safetensors_tensor *source)
 {
 	uint32_t bad;
 	float scale;
@@ -284,7 +158,7 @@ static enum bn_status look(struct conversion *v, const struct bn_verify_tensor *
 	return status;
 }
 
-static enum bn_status judge(struct conversion *v, const struct job *job,
+static enum bn_status judge(struct conversion *v, const struct bn_convert_job *job,
 			    const struct bn_ternary_survey *s)
 {
 	if (s->n_broken > 0) {
@@ -297,17 +171,18 @@ static enum bn_status judge(struct conversion *v, const struct job *job,
 		return BN_OK;
 	}
 	if (!v->c->may_ternarize) {
-		return bn_fail(v->err, BN_E_NOT_SUPPORTED,
-			       "tensor '%s' is not ternary (|weights| from %g to %g), and nothing in "
-			       "config.json says that the model was trained for it; --ternarize "
-			       "rounds it nevertheless",
-			       job->source, (double)s->min, (double)s->max);
+		return bn_fail(
+			v->err, BN_E_NOT_SUPPORTED,
+			"tensor '%s' is not ternary (|weights| from %g to %g), and nothing in "
+			"config.json says that the model was trained for it; --ternarize "
+			"rounds it nevertheless",
+			job->source, (double)s->min, (double)s->max);
 	}
 	v->report->latent++;
 	return BN_OK;
 }
 
-static enum bn_status ternarize(struct conversion *v, const struct job *job,
+static enum bn_status ternarize(struct conversion *v, const struct bn_convert_job *job,
 				struct bn_verify_tensor *t,
 				const struct bn_safetensors_tensor *source)
 {
@@ -336,8 +211,10 @@ static enum bn_status ternarize(struct conversion *v, const struct job *job,
 	return status;
 }
 
-/* Codes 1 are zero weights. Unused places of a row's last byte hold them too and are not counted. */
-static void count_zeros(struct conversion *v, const uint8_t *codes, const struct bn_verify_tensor *t)
+/* Codes 1 are zero weights. Unused places of a row's last byte hold them too and are not counted.
+ */
+static void count_zeros(struct conversion *v, const uint8_t *codes,
+			const struct bn_verify_tensor *t)
 {
 	const size_t stride = bn_trits_stride(t->cols), n = t->rows * stride;
 	uint64_t zeros = 0;
@@ -351,7 +228,7 @@ static void count_zeros(struct conversion *v, const uint8_t *codes, const struct
 	v->report->trits += (uint64_t)t->rows * t->cols;
 }
 
-static enum bn_status put_trits(struct conversion *v, const struct job *job,
+static enum bn_status put_trits(struct conversion *v, const struct bn_convert_job *job,
 				struct bn_verify_tensor *t,
 				const struct bn_safetensors_tensor *source)
 {
@@ -385,7 +262,7 @@ static enum bn_status put_trits(struct conversion *v, const struct job *job,
 
 /* --- the others ------------------------------------------------------------------------------ */
 
-static enum bn_status put_rows(struct conversion *v, const struct job *job,
+static enum bn_status put_rows(struct conversion *v, const struct bn_convert_job *job,
 			       const struct bn_verify_tensor *t,
 			       const struct bn_safetensors_tensor *source)
 {
@@ -402,10 +279,11 @@ static enum bn_status put_rows(struct conversion *v, const struct job *job,
 		for (uint32_t i = 0; i < n; i++) {
 			if (!bn_quantize_row(t->type, v->turned + i * row_bytes,
 					     v->values + (size_t)i * t->cols, t->cols)) {
-				return bn_fail(v->err, BN_E_FORMAT,
-					       "tensor '%s': row %u has a value that is not finite or "
-					       "too large for %s",
-					       job->source, row + i, bn_ggml_name(t->type));
+				return bn_fail(
+					v->err, BN_E_FORMAT,
+					"tensor '%s': row %u has a value that is not finite or "
+					"too large for %s",
+					job->source, row + i, bn_ggml_name(t->type));
 			}
 		}
 		EVP_DigestUpdate(v->digest, v->turned, n * row_bytes);
@@ -420,8 +298,8 @@ static enum bn_status put_rows(struct conversion *v, const struct job *job,
 
 static enum bn_status put_tensor(struct conversion *v, size_t i)
 {
-	struct bn_verify_tensor *t = &v->tensors[i];
-	const struct job *job = &v->jobs[i];
+	struct bn_verify_tensor *t = &v->plan.tensors[i];
+	const struct bn_convert_job *job = &v->plan.jobs[i];
 	const struct bn_safetensors_tensor *source =
 		bn_safetensors_find(v->c->tensors, job->source);
 	enum bn_status status;
@@ -444,8 +322,8 @@ static enum bn_status take_buffers(struct conversion *v)
 {
 	size_t ternary = 1, row = 1, piece;
 
-	for (size_t i = 0; i < v->n; i++) {
-		const struct bn_verify_tensor *t = &v->tensors[i];
+	for (size_t i = 0; i < v->plan.n; i++) {
+		const struct bn_verify_tensor *t = &v->plan.tensors[i];
 		const size_t stride = bn_trits_stride(t->cols);
 
 		row = t->cols > row ? t->cols : row;
@@ -488,10 +366,10 @@ static enum bn_status check_room(const struct conversion *v, const char *path)
 	}
 	free(copy);
 	room = (uint64_t)fs.f_bavail * fs.f_frsize;
-	if (room < v->total_bytes + HEADER_ROOM) {
+	if (room < v->plan.total_bytes + HEADER_ROOM) {
 		return bn_fail(v->err, BN_E_IO,
 			       "the file takes about %llu MB and its file system has %llu MB free",
-			       (unsigned long long)((v->total_bytes + HEADER_ROOM) / 1000000),
+			       (unsigned long long)((v->plan.total_bytes + HEADER_ROOM) / 1000000),
 			       (unsigned long long)(room / 1000000));
 	}
 	return BN_OK;
@@ -506,13 +384,13 @@ static enum bn_status write_all(struct conversion *v, const char *part)
 		return status;
 	}
 	bn_convert_keys(v->w, v->c, name);
-	for (size_t i = 0; i < v->n; i++) {
-		const uint64_t dims[2] = { v->tensors[i].cols, v->tensors[i].rows };
+	for (size_t i = 0; i < v->plan.n; i++) {
+		const uint64_t dims[2] = { v->plan.tensors[i].cols, v->plan.tensors[i].rows };
 
-		bn_gguf_put_tensor(v->w, v->tensors[i].name, v->tensors[i].type,
-				   v->jobs[i].n_dims, dims);
+		bn_gguf_put_tensor(v->w, v->plan.tensors[i].name, v->plan.tensors[i].type, v->plan.jobs[i].n_dims,
+				   dims);
 	}
-	for (size_t i = 0; i < v->n && status == BN_OK && bn_gguf_writer_ok(v->w); i++) {
+	for (size_t i = 0; i < v->plan.n && status == BN_OK && bn_gguf_writer_ok(v->w); i++) {
 		status = put_tensor(v, i);
 	}
 	if (status == BN_OK) {
@@ -530,7 +408,8 @@ static enum bn_status report_verified(void *who, uint64_t done_bytes)
 	return progress(who, "verifying", done_bytes);
 }
 
-/* Under its name only when it is known to be right; never over a file that was not to be replaced. */
+/* Under its name only when it is known to be right; never over a file that was not to be replaced.
+ */
 static enum bn_status put_in_place(struct conversion *v, const char *part, const char *path)
 {
 	struct stat st;
@@ -559,7 +438,7 @@ static enum bn_status run(struct conversion *v, const char *path) BN_ON_HELPER
 	}
 	status = write_all(v, part);
 	if (status == BN_OK) {
-		status = bn_convert_verify(part, v->tensors, v->n, report_verified, v, v->err);
+		status = bn_convert_verify(part, v->plan.tensors, v->plan.n, report_verified, v, v->err);
 	}
 	if (status == BN_OK) {
 		status = put_in_place(v, part, path);
@@ -593,17 +472,19 @@ static enum bn_status check_options(struct conversion *v, const char *path)
 static void tell_plan(struct conversion *v)
 {
 	const struct bn_checkpoint *c = v->c;
-	const enum bn_ggml_type type = v->tensors[0].type;
+	const enum bn_ggml_type type = v->plan.tensors[0].type;
 
 	v->report->embedding = type;
-	v->report->data_bytes = v->total_bytes;
-	v->report->tensors = (uint32_t)v->n;
+	v->report->data_bytes = v->plan.total_bytes;
+	v->report->tensors = (uint32_t)v->plan.n;
 	if (v->options->embedding == BN_GGML_Q6_K && type != BN_GGML_Q6_K) {
-		notice(v->report, "rows of %u do not divide into the 256 of q6_k: the embedding is %s",
-		       c->dim, bn_ggml_name(type));
+		notice(v->report,
+		       "rows of %u do not divide into the 256 of q6_k: the embedding is %s", c->dim,
+		       bn_ggml_name(type));
 	} else if (v->options->embedding == BN_GGML_Q8_0 && type != BN_GGML_Q8_0) {
-		notice(v->report, "rows of %u do not divide into the 32 of q8_0: the embedding is %s",
-		       c->dim, bn_ggml_name(type));
+		notice(v->report,
+		       "rows of %u do not divide into the 32 of q8_0: the embedding is %s", c->dim,
+		       bn_ggml_name(type));
 	}
 	if (c->ffn % 128 != 0 || c->dim % 128 != 0) {
 		notice(v->report, "rows of this model end inside i2_s blocks: bnd runs the file, "
@@ -613,7 +494,8 @@ static void tell_plan(struct conversion *v)
 		notice(v->report, "%s", c->vocab.notices[i]);
 	}
 	if (c->n_eos == 0) {
-		notice(v->report, "no end-of-text token is named: only lengths will stop the model");
+		notice(v->report,
+		       "no end-of-text token is named: only lengths will stop the model");
 	} else if (c->n_eos > 3) {
 		notice(v->report, "%u end tokens are named; GGUF holds the first three", c->n_eos);
 	}
@@ -628,7 +510,7 @@ enum bn_status bn_convert(const struct bn_checkpoint *c, const char *path,
 	enum bn_status status = check_options(&v, path);
 
 	if (status == BN_OK) {
-		status = plan(&v);
+		status = bn_convert_plan(&v.plan, c, options->embedding, err);
 	}
 	if (status == BN_OK) {
 		tell_plan(&v);
@@ -641,7 +523,7 @@ enum bn_status bn_convert(const struct bn_checkpoint *c, const char *path,
 		status = run(&v, path);
 	}
 	free_buffers(&v);
-	free_plan(&v);
+	bn_convert_plan_finish(&v.plan);
 	if (status == BN_OK) {
 		*report = r;
 	}
@@ -651,10 +533,11 @@ enum bn_status bn_convert(const struct bn_checkpoint *c, const char *path,
 uint64_t bn_convert_data_bytes(const struct bn_checkpoint *c,
 			       const struct bn_convert_options *options, uint32_t *tensors)
 {
-	struct conversion v = { .c = c, .options = options };
-	const enum bn_status status = plan(&v);
+	struct bn_convert_plan plan = { 0 };
+	const enum bn_status status = bn_convert_plan(&plan, c, options->embedding, NULL);
+	const uint64_t bytes = status == BN_OK ? plan.total_bytes : 0;
 
-	*tensors = (uint32_t)v.n;
-	free_plan(&v);
-	return status == BN_OK ? v.total_bytes : 0;
+	*tensors = (uint32_t)plan.n;
+	bn_convert_plan_finish(&plan);
+	return bytes;
 }

@@ -1,6 +1,6 @@
 /*
- * The metadata of a converted model: every key that our loader, bitnet.cpp and its relatives read, as
- * the published files have them (design paper "models", 3.3 to 3.6).
+ * The metadata of a converted model: every key that our loader, bitnet.cpp and its relatives read,
+ * as the published files have them (design paper "models", 3.3 to 3.6).
  *
  * It writes no tensors. Only engine/convert.c uses it.
  */

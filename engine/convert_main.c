@@ -17,7 +17,13 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BAR_WIDTH = 32, BAR_PERIOD_MS = 100, LINE_PERIOD_MS = 5000, MB = 1000000, SIGNAL_EXIT = 128 };
+enum {
+	BAR_WIDTH = 32,
+	BAR_PERIOD_MS = 100,
+	LINE_PERIOD_MS = 5000,
+	MB = 1000000,
+	SIGNAL_EXIT = 128
+};
 
 static const char help[] =
 	"usage: bn-convert FOLDER -o OUT.gguf [options]\n"
@@ -27,8 +33,10 @@ static const char help[] =
 	"tokenizer.json or tokenizer.model) into one GGUF file, and checks it by reading it back.\n"
 	"\n"
 	"  -o, --output FILE        the file to write\n"
-	"      --kernel NAME        layout of the ternary weights: i2_s, or auto (the same, today)\n"
-	"      --embedding TYPE     embedding and output matrix: f16 (as published), q8_0 (half the\n"
+	"      --kernel NAME        layout of the ternary weights: i2_s, or auto (the same, "
+	"today)\n"
+	"      --embedding TYPE     embedding and output matrix: f16 (as published), q8_0 (half "
+	"the\n"
 	"                           size, answers faster), q6_k (smaller still)         [f16]\n"
 	"      --name NAME          the model's name in the file           [the folder's name]\n"
 	"      --ternarize          round float weights to trits even if config.json does not say\n"
@@ -161,8 +169,8 @@ static void tell_weights(const struct bn_checkpoint *c)
 		       c->divide ? "divided" : "multiplied", (double)c->scale_median);
 	} else {
 		printf("weights       floating point%s\n",
-		       c->may_ternarize ? ", to be rounded to trits" :
-					  ", ternary only if they are exactly so");
+		       c->may_ternarize ? ", to be rounded to trits"
+					: ", ternary only if they are exactly so");
 	}
 }
 
@@ -183,12 +191,10 @@ static void tell_memory(const struct bn_checkpoint *c, const struct arguments *a
 static void tell(const struct bn_checkpoint *c, const struct arguments *a)
 {
 	printf("name          %s\n", c->name);
-	if (c->known != NULL) {
-		printf("dimensions of %s\n", c->known->name);
-	} else {
-		puts("dimensions of no model known by name");
-	}
-	printf("architecture  %s, %s, %s\n", c->arch->name, bn_family_activation_name(c->activation),
+	printf("dimensions    those of %s\n",
+	       c->known != NULL ? c->known->name : "no model known by name");
+	printf("architecture  %s, %s, %s\n", c->arch->name,
+	       bn_family_activation_name(c->activation),
 	       c->sub_norms ? "with sub-norms" : "without sub-norms");
 	printf("size          %u layers, hidden %u, feed-forward %u, %u heads on %u of %u\n",
 	       c->layers, c->dim, c->ffn, c->heads, c->kv_heads, c->head_dim);
@@ -198,7 +204,7 @@ static void tell(const struct bn_checkpoint *c, const struct arguments *a)
 	tell_end_tokens(c);
 	printf("chat          %s\n",
 	       c->vocab.chat_template != NULL ? "has a template" : "no template: completes text");
-	printf("context       %u tokens, rope base %g\n", c->context, c->rope_base);
+	printf("context       %u tokens, rope base %.10g\n", c->context, c->rope_base);
 	tell_weights(c);
 	tell_memory(c, a);
 	printf("licence       %s\n", c->licence[0] != '\0' ? c->licence : "not said in the folder");
@@ -209,9 +215,9 @@ static void tell(const struct bn_checkpoint *c, const struct arguments *a)
 
 static int convert(const struct bn_checkpoint *c, struct arguments *a)
 {
-	struct bar bar = {
-		.terminal = isatty(STDERR_FILENO) != 0, .quiet = a->quiet, .last_ms = now_ms()
-	};
+	struct bar bar = { .terminal = isatty(STDERR_FILENO) != 0,
+			   .quiet = a->quiet,
+			   .last_ms = now_ms() };
 	const struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
 	const uint64_t start = now_ms();
 	struct bn_convert_report r = { 0 };
@@ -241,7 +247,8 @@ static int convert(const struct bn_checkpoint *c, struct arguments *a)
 		fprintf(stderr, "note: %s\n", r.notices[i]);
 	}
 	fprintf(stderr,
-		"%s: %llu MB in %.1f s; %u ternary matrices (%u packed, %u dequantized, %u rounded), "
+		"%s: %llu MB in %.1f s; %u ternary matrices (%u packed, %u dequantized, %u "
+		"rounded), "
 		"%.1f%% zeros; read back and equal\n",
 		a->output, (unsigned long long)(r.file_bytes / MB),
 		(double)(now_ms() - start) / 1000.0, r.packed + r.dequantized + r.latent, r.packed,

@@ -32,10 +32,11 @@ static enum bn_status progress(struct verifier *v, uint64_t bytes)
 
 static enum bn_status differs(struct verifier *v, const char *name, const char *what)
 {
-	return bn_fail(v->err, BN_E_INTERNAL,
-		       "tensor '%s' was read back with %s: the disk or memory of this machine is at "
-		       "fault, or bn-convert",
-		       name, what);
+	return bn_fail(
+		v->err, BN_E_INTERNAL,
+		"tensor '%s' was read back with %s: the disk or memory of this machine is at "
+		"fault, or bn-convert",
+		name, what);
 }
 
 static enum bn_status compare(struct verifier *v, const struct bn_verify_tensor *t)
@@ -128,8 +129,9 @@ static enum bn_status check_tensors(struct verifier *v, const struct bn_verify_t
 	if (v->raw == NULL || v->codes == NULL || v->digest == NULL) {
 		status = bn_fail(v->err, BN_E_MEMORY, "no memory to read the file back");
 	} else if (bn_gguf_tensor_count(v->gguf) != n) {
-		status = bn_fail(v->err, BN_E_INTERNAL, "%zu tensors were written and %zu are there",
-				 n, bn_gguf_tensor_count(v->gguf));
+		status =
+			bn_fail(v->err, BN_E_INTERNAL, "%zu tensors were written and %zu are there",
+				n, bn_gguf_tensor_count(v->gguf));
 	}
 	for (size_t i = 0; i < n && status == BN_OK; i++) {
 		status = check_tensor(v, &tensors[i]);
@@ -152,9 +154,8 @@ static enum bn_status open_model(const char *path, struct bn_error *err) BN_ON_H
 					      : bn_wrap(err, "the converted file does not load");
 }
 
-enum bn_status bn_convert_verify(const char *path, const struct bn_verify_tensor *tensors,
-				 size_t n, bn_verify_progress report, void *who,
-				 struct bn_error *err)
+enum bn_status bn_convert_verify(const char *path, const struct bn_verify_tensor *tensors, size_t n,
+				 bn_verify_progress report, void *who, struct bn_error *err)
 {
 	struct verifier v = { .progress = report, .who = who, .err = err };
 	struct bn_gguf *gguf = NULL;

@@ -1,6 +1,6 @@
 /*
- * Reads a converted file back and compares it with what was meant to be in it, by digests taken before
- * the weights were put in the file's layout.
+ * Reads a converted file back and compares it with what was meant to be in it, by digests taken
+ * before the weights were put in the file's layout.
  *
  * It knows no checkpoint. Only engine/convert.c uses it.
  */
@@ -16,8 +16,8 @@
 
 enum { BN_VERIFY_DIGEST_BYTES = 32, BN_VERIFY_NAME_BYTES = 64 };
 
-/* One tensor as meant: I2_S by SHA-256 of its canonical codes (rows of bn_trits_stride(cols) bytes) and
- * its scale, others by SHA-256 of their bytes. */
+/* One tensor as meant: I2_S by SHA-256 of its canonical codes (rows of bn_trits_stride(cols) bytes)
+ * and its scale, others by SHA-256 of their bytes. */
 struct bn_verify_tensor {
 	char name[BN_VERIFY_NAME_BYTES];
 	enum bn_ggml_type type;

@@ -39,8 +39,9 @@ static enum bn_status read_class(struct reader *r)
 	const char *type = json_string_value(bn_json_get(r->root, "model_type"));
 
 	if (name == NULL) {
-		return bn_fail(r->err, BN_E_FORMAT,
-			       "'architectures' is not a list with a name; the model cannot be told");
+		return bn_fail(
+			r->err, BN_E_FORMAT,
+			"'architectures' is not a list with a name; the model cannot be told");
 	}
 	/* 1bitLLM writes "model_type": "llama" beside BitnetForCausalLM: the class decides. */
 	if (strcasecmp(name, "BitNetForCausalLM") == 0) {
@@ -157,18 +158,19 @@ static enum bn_status read_heads(struct reader *r)
 		return status;
 	}
 	if (c->heads % c->kv_heads != 0 || c->heads / c->kv_heads > BN_GROUP_MAX) {
-		return bn_fail(r->err, BN_E_FORMAT,
-			       "'num_key_value_heads' is %u: it must divide the %u heads into groups "
-			       "of at most %u",
-			       c->kv_heads, c->heads, BN_GROUP_MAX);
+		return bn_fail(
+			r->err, BN_E_FORMAT,
+			"'num_key_value_heads' is %u: it must divide the %u heads into groups "
+			"of at most %u",
+			c->kv_heads, c->heads, BN_GROUP_MAX);
 	}
 	if (has(r, "head_dim")) {
 		return u32(r, "head_dim", BN_HEAD_DIM_MAX, &c->head_dim);
 	}
 	if (c->dim % c->heads != 0) {
 		return bn_fail(r->err, BN_E_FORMAT,
-			       "'hidden_size' %u is not divisible by 'num_attention_heads' %u", c->dim,
-			       c->heads);
+			       "'hidden_size' %u is not divisible by 'num_attention_heads' %u",
+			       c->dim, c->heads);
 	}
 	c->head_dim = c->dim / c->heads;
 	return BN_OK;
@@ -202,10 +204,11 @@ static enum bn_status read_dims(struct reader *r)
 	}
 	if (c->head_dim < 2 || c->head_dim % 2 != 0 || c->head_dim > BN_HEAD_DIM_MAX ||
 	    (uint64_t)c->head_dim * c->heads > BN_HYPER_MAX_DIM) {
-		return bn_fail(r->err, BN_E_FORMAT,
-			       "%u heads of %u dimensions: a head has an even number of 2 to %u, all "
-			       "together at most %d",
-			       c->heads, c->head_dim, BN_HEAD_DIM_MAX, BN_HYPER_MAX_DIM);
+		return bn_fail(
+			r->err, BN_E_FORMAT,
+			"%u heads of %u dimensions: a head has an even number of 2 to %u, all "
+			"together at most %d",
+			c->heads, c->head_dim, BN_HEAD_DIM_MAX, BN_HYPER_MAX_DIM);
 	}
 	return BN_OK;
 }
@@ -226,8 +229,7 @@ static enum bn_status read_activation(struct reader *r)
 		return BN_OK;
 	}
 	status = bn_json_string(r->root, "hidden_act", &word, r->err);
-	if (status == BN_OK &&
-	    !bn_family_parse_activation(word, strlen(word), &r->c->activation)) {
+	if (status == BN_OK && !bn_family_parse_activation(word, strlen(word), &r->c->activation)) {
 		return bn_fail(r->err, BN_E_NOT_SUPPORTED,
 			       "'hidden_act' is '%.32s'; bnd knows silu and relu2", word);
 	}
@@ -279,20 +281,23 @@ static enum bn_status read_quantization(struct reader *r)
 			       "'quantization_config' is not an object with a 'quant_method'");
 	}
 	if (strcmp(method, "bitnet") != 0) {
-		return bn_fail(r->err, BN_E_NOT_SUPPORTED,
-			       "the model is quantized by '%.32s'; bnd runs ternary (bitnet) models "
-			       "only",
-			       method);
+		return bn_fail(
+			r->err, BN_E_NOT_SUPPORTED,
+			"the model is quantized by '%.32s'; bnd runs ternary (bitnet) models "
+			"only",
+			method);
 	}
-	json_array_foreach(skipped, i, module) {
+	json_array_foreach(skipped, i, module)
+	{
 		const char *name = json_string_value(module);
 
 		if (name == NULL ||
 		    (strcmp(name, "lm_head") != 0 && strstr(name, "embed_tokens") == NULL)) {
-			return bn_fail(r->err, BN_E_NOT_SUPPORTED,
-				       "quantization_config: '%.48s' is not ternary; bnd runs models "
-				       "whose projections all are",
-				       name != NULL ? name : "modules_to_not_convert");
+			return bn_fail(
+				r->err, BN_E_NOT_SUPPORTED,
+				"quantization_config: '%.48s' is not ternary; bnd runs models "
+				"whose projections all are",
+				name != NULL ? name : "modules_to_not_convert");
 		}
 	}
 	r->c->says_ternary = true;
@@ -311,9 +316,10 @@ static enum bn_status add_eos(struct reader *r, const json_t *value)
 	struct bn_hfconfig *c = r->c;
 
 	if (!json_is_integer(value) || id < 0 || id >= (json_int_t)c->vocab) {
-		return bn_fail(r->err, BN_E_FORMAT,
-			       "'eos_token_id' holds %lld; it must be an id below the vocabulary's %u",
-			       (long long)id, c->vocab);
+		return bn_fail(
+			r->err, BN_E_FORMAT,
+			"'eos_token_id' holds %lld; it must be an id below the vocabulary's %u",
+			(long long)id, c->vocab);
 	}
 	for (uint32_t i = 0; i < c->n_eos; i++) {
 		if (c->eos[i] == (bn_token)id) {
@@ -338,7 +344,8 @@ static enum bn_status read_eos(struct reader *r)
 	if (value != NULL && !json_is_array(value)) {
 		return add_eos(r, value);
 	}
-	json_array_foreach(value, i, id) {
+	json_array_foreach(value, i, id)
+	{
 		status = add_eos(r, id);
 		if (status != BN_OK) {
 			break;
@@ -380,7 +387,7 @@ static void read_source(struct reader *r)
 static enum bn_status read_config(struct reader *r)
 {
 	static enum bn_status (*const steps[])(struct reader *) = {
-		read_class,	 refuse_other_graphs, read_dims, read_rope,
+		read_class,      refuse_other_graphs, read_dims, read_rope,
 		read_activation, read_quantization,   read_eos,
 	};
 	enum bn_status status = BN_OK;

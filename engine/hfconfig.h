@@ -1,8 +1,9 @@
 /*
- * config.json and generation_config.json of a Hugging Face folder: the numbers of the graph, and the
- * features that make it another graph than ours refused.
+ * config.json and generation_config.json of a Hugging Face folder: the numbers of the graph, and
+ * the features that make it another graph than ours refused.
  *
- * It does not look at tensors (engine/checkpoint.h compares) or tokenizers. Only bn-convert uses it.
+ * It does not look at tensors (engine/checkpoint.h compares) or tokenizers. Only bn-convert uses
+ * it.
  */
 #ifndef BN_ENGINE_HFCONFIG_H
 #define BN_ENGINE_HFCONFIG_H
@@ -18,8 +19,8 @@ enum { BN_HFCONFIG_EOS_MAX = 8, BN_HFCONFIG_TEXT_BYTES = 128 };
 
 /* How the projections of a packed checkpoint are scaled. */
 enum bn_linear_class {
-	BN_LINEAR_NONE, /* no quantization_config          */
-	BN_BIT_LINEAR,  /* y = W x / weight_scale          */
+	BN_LINEAR_NONE,     /* no quantization_config          */
+	BN_BIT_LINEAR,      /* y = W x / weight_scale          */
 	BN_AUTO_BIT_LINEAR, /* y = W x * weight_scale      */
 };
 
@@ -34,8 +35,8 @@ struct bn_hfconfig {
 	enum bn_activation activation;
 	enum bn_linear_class linear;
 	enum bn_tied tied;
-	bool rms_norm_inputs; /* use_rms_norm: a norm in front of every projection */
-	bn_token bos, pad;    /* BN_TOKEN_NONE where not given */
+	bool rms_norm_inputs;              /* use_rms_norm: a norm in front of every projection */
+	bn_token bos, pad;                 /* BN_TOKEN_NONE where not given */
 	bn_token eos[BN_HFCONFIG_EOS_MAX]; /* config.json's first, then generation_config.json's */
 	uint32_t n_eos;
 	char source[BN_HFCONFIG_TEXT_BYTES]; /* _name_or_path when it looks like "who/what" */

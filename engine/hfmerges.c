@@ -28,7 +28,8 @@ static bool sides(const json_t *merge, struct bn_str *left, struct bn_str *right
 		const char *a = json_string_value(json_array_get(merge, 0));
 		const char *c = json_string_value(json_array_get(merge, 1));
 
-		if (!json_is_array(merge) || json_array_size(merge) != 2 || a == NULL || c == NULL) {
+		if (!json_is_array(merge) || json_array_size(merge) != 2 || a == NULL ||
+		    c == NULL) {
 			return false;
 		}
 		*left = str(a);
@@ -53,12 +54,14 @@ enum bn_status bn_hfmerges_read(struct bn_hfmerges *out, const json_t *model, st
 			       "tokenizer.json: 'model.merges' is no array of up to %d merges",
 			       BN_TOKENIZER_MAX_MERGES);
 	}
-	json_array_foreach(list, i, merge) {
+	json_array_foreach(list, i, merge)
+	{
 		if (!sides(merge, &left, &right)) {
-			return bn_fail(err, BN_E_FORMAT,
-				       "tokenizer.json: model.merges[%zu] is neither \"left right\" nor "
-				       "[\"left\", \"right\"]",
-				       i);
+			return bn_fail(
+				err, BN_E_FORMAT,
+				"tokenizer.json: model.merges[%zu] is neither \"left right\" nor "
+				"[\"left\", \"right\"]",
+				i);
 		}
 		bytes += left.n + right.n + 1;
 	}
@@ -68,7 +71,8 @@ enum bn_status bn_hfmerges_read(struct bn_hfmerges *out, const json_t *model, st
 		bn_hfmerges_finish(&m);
 		return bn_fail(err, BN_E_MEMORY, "no memory for %zu merges", n);
 	}
-	json_array_foreach(list, i, merge) {
+	json_array_foreach(list, i, merge)
+	{
 		sides(merge, &left, &right);
 		memcpy(at, left.p, left.n);
 		at[left.n] = ' ';
@@ -109,8 +113,8 @@ enum bn_status bn_hfmerges_scores(const struct bn_hfmerges *m, const json_t *voc
 		}
 		if (id == NULL) {
 			return bn_fail(err, BN_E_FORMAT,
-				       "tokenizer.json: model.merges[%u], '%.*s', makes no token", i,
-				       (int)(s.n < 64 ? s.n : 64), s.p);
+				       "tokenizer.json: model.merges[%u], '%.*s', makes no token",
+				       i, (int)(s.n < 64 ? s.n : 64), s.p);
 		}
 		scores[json_integer_value(id)] = -(float)i;
 	}

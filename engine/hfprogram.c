@@ -20,7 +20,8 @@ static size_t flatten(const json_t *node, const char *list, const json_t *parts[
 		parts[n++] = node;
 		return n;
 	}
-	json_array_foreach(inner, i, part) {
+	json_array_foreach(inner, i, part)
+	{
 		const json_t *nested = json_object_get(part, list);
 
 		if (!json_is_array(nested)) {
@@ -29,7 +30,8 @@ static size_t flatten(const json_t *node, const char *list, const json_t *parts[
 			}
 			continue;
 		}
-		json_array_foreach(nested, k, deep) {
+		json_array_foreach(nested, k, deep)
+		{
 			if (n < PARTS_MAX) {
 				parts[n++] = deep;
 			}
@@ -166,10 +168,11 @@ bool bn_hfprogram_specials(const json_t *tokenizer, const char **first, const ch
 	if (n == 0) {
 		return false;
 	}
-	*first = json_string_value(json_object_get(
-		json_object_get(json_array_get(single, 0), "SpecialToken"), "id"));
+	*first = json_string_value(
+		json_object_get(json_object_get(json_array_get(single, 0), "SpecialToken"), "id"));
 	*last = n == 1 ? NULL
 		       : json_string_value(json_object_get(
-				 json_object_get(json_array_get(single, n - 1), "SpecialToken"), "id"));
+				 json_object_get(json_array_get(single, n - 1), "SpecialToken"),
+				 "id"));
 	return true;
 }

@@ -1,6 +1,6 @@
 /*
- * The program a tokenizer.json describes (normalizer, pre_tokenizer, decoder, post_processor): which of
- * the programs of known models it is.
+ * The program a tokenizer.json describes (normalizer, pre_tokenizer, decoder, post_processor):
+ * which of the programs of known models it is.
  *
  * It runs none of it and reads no vocabulary (engine/hfvocab.h does). Only bn-convert uses it.
  *
@@ -24,8 +24,8 @@ BN_MUST_USE enum bn_status bn_hfprogram_kind(const json_t *tokenizer, enum bn_to
 
 /*
  * The name for tokenizer.ggml.pre of a byte-level program; NULL when its splitter is none we know.
- * Falcon3 and Falcon-E cut digits and punctuation first: other engines know that program as "falcon3",
- * and run Llama-3's for it, which gives the same tokens (design paper "models", 5.4).
+ * Falcon3 and Falcon-E cut digits and punctuation first: other engines know that program as
+ * "falcon3", and run Llama-3's for it, which gives the same tokens (design paper "models", 5.4).
  */
 const char *bn_hfprogram_splitter(const json_t *tokenizer);
 
@@ -35,8 +35,8 @@ const char *bn_hfprogram_normalizer(const json_t *tokenizer);
 /* SentencePiece: a space is put in front of a text. */
 bool bn_hfprogram_prepends_space(const json_t *tokenizer);
 
-/* The spelling of the tokens put in front of and behind a text, NULL for none. False when the program
- * does not say; *first and *last are then untouched. Borrowed. */
+/* The spelling of the tokens put in front of and behind a text, NULL for none. False when the
+ * program does not say; *first and *last are then untouched. Borrowed. */
 bool bn_hfprogram_specials(const json_t *tokenizer, const char **first, const char **last);
 
 #endif

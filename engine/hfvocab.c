@@ -26,9 +26,9 @@ struct bn_hfvocab_sources {
 	json_t *added;     /* added_tokens.json, or NULL     */
 	char *model;       /* tokenizer.model, or NULL       */
 	size_t model_bytes;
-	char *template;    /* chat_template.jinja, or NULL   */
+	char *template; /* chat_template.jinja, or NULL   */
 	struct bn_hfmerges merges;
-	char *pads;        /* padding tokens                 */
+	char *pads; /* padding tokens                 */
 };
 
 struct builder {
@@ -154,8 +154,8 @@ static enum bn_status put(struct builder *b, const char *file, uint64_t id, stru
 			       shown, text.p, (unsigned long long)id, v->n);
 	}
 	if (text.n > BN_TOKENIZER_TOKEN_BYTES) {
-		return bn_fail(b->err, BN_E_FORMAT, "%s: token %llu has %zu bytes; at most %d", file,
-			       (unsigned long long)id, text.n, BN_TOKENIZER_TOKEN_BYTES);
+		return bn_fail(b->err, BN_E_FORMAT, "%s: token %llu has %zu bytes; at most %d",
+			       file, (unsigned long long)id, text.n, BN_TOKENIZER_TOKEN_BYTES);
 	}
 	if (v->types[id] != 0 && !same(v->tokens[id], text)) {
 		return bn_fail(b->err, BN_E_FORMAT, "%s: id %llu is both '%.*s' and '%.*s'", file,
@@ -201,8 +201,7 @@ static enum bn_status put_added(struct builder *b, const char *file, uint64_t id
 	if (!is_new && id < b->v->n && b->v->types[id] != BN_TOKEN_NORMAL) {
 		return put(b, file, id, str(content), b->v->types[id]);
 	}
-	status = put(b, file, id, str(content),
-		     special ? BN_TOKEN_CONTROL : BN_TOKEN_USER_DEFINED);
+	status = put(b, file, id, str(content), special ? BN_TOKEN_CONTROL : BN_TOKEN_USER_DEFINED);
 	if (status == BN_OK && is_new && b->v->scores != NULL) {
 		b->v->scores[id] = ADDED_SCORE;
 	}
@@ -222,13 +221,15 @@ static enum bn_status put_added_list(struct builder *b)
 	if (!json_is_array(list)) {
 		return bn_fail(b->err, BN_E_FORMAT, "tokenizer.json: 'added_tokens' is no array");
 	}
-	json_array_foreach(list, i, entry) {
+	json_array_foreach(list, i, entry)
+	{
 		uint32_t id;
 
 		status = bn_json_u32(entry, "id", 0, UINT32_MAX, &id, b->err);
 		if (status != BN_OK) {
-			return b->err == NULL ? status
-					      : bn_wrap(b->err, "tokenizer.json: added_tokens[%zu]", i);
+			return b->err == NULL
+				       ? status
+				       : bn_wrap(b->err, "tokenizer.json: added_tokens[%zu]", i);
 		}
 		status = put_added(b, "tokenizer.json", id, entry);
 		if (status != BN_OK) {
@@ -246,7 +247,8 @@ static enum bn_status put_added_maps(struct builder *b)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach(decoder, key, value) {
+	json_object_foreach(decoder, key, value)
+	{
 		char *end;
 		const unsigned long long id = strtoull(key, &end, 10);
 
@@ -261,11 +263,13 @@ static enum bn_status put_added_maps(struct builder *b)
 			return status;
 		}
 	}
-	json_object_foreach(b->s->added, key, value) {
+	json_object_foreach(b->s->added, key, value)
+	{
 		if (!json_is_integer(value) || json_integer_value(value) < 0) {
-			return bn_fail(b->err, BN_E_FORMAT,
-				       "added_tokens.json: the id of '%.64s' is no integer from 0 on",
-				       key);
+			return bn_fail(
+				b->err, BN_E_FORMAT,
+				"added_tokens.json: the id of '%.64s' is no integer from 0 on",
+				key);
 		}
 
 		const uint64_t id = (uint64_t)json_integer_value(value);
@@ -311,8 +315,8 @@ static enum bn_status put_pads(struct builder *b)
 			at += PAD_BYTES;
 		}
 	}
-	notice(v, "the embedding has %u rows and the tokenizer %u tokens: the rest is padding", v->n,
-	       v->n - n);
+	notice(v, "the embedding has %u rows and the tokenizer %u tokens: the rest is padding",
+	       v->n, v->n - n);
 	return BN_OK;
 }
 
@@ -339,9 +343,10 @@ static enum bn_status choose_pre(struct builder *b)
 	}
 	b->v->pre = splitter_by_size(b->v->n);
 	if (b->v->pre == NULL) {
-		return bn_fail(b->err, BN_E_NOT_SUPPORTED,
-			       "tokenizer.json: its pre_tokenizer is none that is known; the splitters "
-			       "of Llama-3, Falcon3, Falcon-E, Qwen2 and GPT-2 are");
+		return bn_fail(
+			b->err, BN_E_NOT_SUPPORTED,
+			"tokenizer.json: its pre_tokenizer is none that is known; the splitters "
+			"of Llama-3, Falcon3, Falcon-E, Qwen2 and GPT-2 are");
 	}
 	notice(b->v, "tokenizer.json has an unknown pre_tokenizer; by its %u tokens '%s' is used",
 	       b->v->n, b->v->pre);
@@ -360,13 +365,15 @@ static enum bn_status put_vocab(struct builder *b, json_t *model)
 		return bn_fail(b->err, BN_E_FORMAT,
 			       "tokenizer.json: 'model.vocab' is no object of tokens");
 	}
-	json_object_foreach(vocab, text, id) {
+	json_object_foreach(vocab, text, id)
+	{
 		enum bn_status status;
 
 		if (!json_is_integer(id) || json_integer_value(id) < 0) {
-			return bn_fail(b->err, BN_E_FORMAT,
-				       "tokenizer.json: the id of token '%.64s' is no integer from 0 on",
-				       text);
+			return bn_fail(
+				b->err, BN_E_FORMAT,
+				"tokenizer.json: the id of token '%.64s' is no integer from 0 on",
+				text);
 		}
 		status = put(b, "tokenizer.json", (uint64_t)json_integer_value(id), str(text),
 			     BN_TOKEN_NORMAL);
@@ -392,8 +399,7 @@ static void type_spm_tokens(struct builder *b, const json_t *model)
 	for (uint32_t i = 0; i < b->v->n; i++) {
 		if (b->v->types[i] == BN_TOKEN_NORMAL && is_byte_token(b->v->tokens[i])) {
 			b->v->types[i] = BN_TOKEN_BYTE;
-		} else if (b->v->types[i] != 0 && unk != NULL &&
-			   same(b->v->tokens[i], str(unk))) {
+		} else if (b->v->types[i] != 0 && unk != NULL && same(b->v->tokens[i], str(unk))) {
 			b->v->types[i] = BN_TOKEN_UNKNOWN;
 			b->v->unk = i;
 		}
@@ -489,7 +495,8 @@ static enum bn_status build(struct builder *b, uint32_t rows)
 	if (b->s->model == NULL || bn_hfprogram_is_byte_level(t)) {
 		return t != NULL ? build_json(b, rows)
 				 : bn_fail(b->err, BN_E_IO,
-					   "the folder has neither tokenizer.json nor tokenizer.model");
+					   "the folder has neither tokenizer.json nor "
+					   "tokenizer.model");
 	}
 	status = bn_sentencepiece_parse(&sp, b->s->model, b->s->model_bytes, b->err);
 	if (status != BN_OK) {
@@ -574,7 +581,8 @@ static void read_template(struct builder *b)
 	if (!json_is_array(value) || b->v->chat_template != NULL) {
 		return;
 	}
-	json_array_foreach(value, i, entry) {
+	json_array_foreach(value, i, entry)
+	{
 		const char *name = json_string_value(json_object_get(entry, "name"));
 		const char *text = json_string_value(json_object_get(entry, "template"));
 

@@ -1,12 +1,12 @@
 /*
- * The tokenizer of a Hugging Face folder, as the arrays GGUF keeps: tokens, types, scores or merges,
- * special ids, the splitter's name and the chat template.
+ * The tokenizer of a Hugging Face folder, as the arrays GGUF keeps: tokens, types, scores or
+ * merges, special ids, the splitter's name and the chat template.
  *
  * It does not tokenize (engine/tokenizer.h reads what is written here) and guesses nothing: a
  * tokenizer it does not know is refused. Only bn-convert uses it.
  *
- * Sources, in this order: tokenizer.model when it is a SentencePiece model; tokenizer.json (byte-level
- * BPE, or SentencePiece BPE whose merges give the scores). Then tokenizer_config.json,
+ * Sources, in this order: tokenizer.model when it is a SentencePiece model; tokenizer.json
+ * (byte-level BPE, or SentencePiece BPE whose merges give the scores). Then tokenizer_config.json,
  * added_tokens.json and chat_template.jinja for what those do not say.
  */
 #ifndef BN_ENGINE_HFVOCAB_H
@@ -28,14 +28,14 @@ struct bn_hfvocab_sources;
 /* Plain value; undo with bn_hfvocab_finish. */
 struct bn_hfvocab {
 	enum bn_tokenizer_kind kind;
-	uint32_t n; /* tokens: exactly the rows of the embedding */
-	uint32_t n_named; /* of them named by the files, the others are padding */
-	struct bn_str *tokens; /* [n] */
-	int32_t *types;        /* [n] of bn_token_type */
-	float *scores;         /* [n]; SPM only, else NULL */
+	uint32_t n;                  /* tokens: exactly the rows of the embedding */
+	uint32_t n_named;            /* of them named by the files, the others are padding */
+	struct bn_str *tokens;       /* [n] */
+	int32_t *types;              /* [n] of bn_token_type */
+	float *scores;               /* [n]; SPM only, else NULL */
 	const struct bn_str *merges; /* [n_merges] "left right"; BPE only */
 	uint32_t n_merges;
-	const char *pre;       /* for tokenizer.ggml.pre; static */
+	const char *pre;             /* for tokenizer.ggml.pre; static */
 	bn_token bos, eos, unk, pad; /* as tokenizer files say; BN_TOKEN_NONE where they do not */
 	bool add_bos, add_eos, add_space_prefix;
 	const char *chat_template; /* Jinja; NULL when there is none */

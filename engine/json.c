@@ -17,7 +17,8 @@ enum {
 	MEMBER_BYTES = 16,
 };
 
-/* Length of the string whose opening quote is at text[at], quotes included; n - at if it never ends. */
+/* Length of the string whose opening quote is at text[at], quotes included; n - at if it never
+ * ends. */
 static size_t string_length(const char *text, size_t n, size_t at)
 {
 	size_t i = at + 1;
@@ -144,8 +145,8 @@ static const char *type_name(const json_t *value)
 {
 	static const char *const names[] = {
 		[JSON_OBJECT] = "an object", [JSON_ARRAY] = "an array", [JSON_STRING] = "a string",
-		[JSON_INTEGER] = "a number", [JSON_REAL] = "a number",	[JSON_TRUE] = "true",
-		[JSON_FALSE] = "false",	     [JSON_NULL] = "null",
+		[JSON_INTEGER] = "a number", [JSON_REAL] = "a number",  [JSON_TRUE] = "true",
+		[JSON_FALSE] = "false",      [JSON_NULL] = "null",
 	};
 
 	return value == NULL ? "absent" : names[json_typeof(value)];

@@ -1,11 +1,12 @@
 /*
- * JSON of model folders: jansson behind limits, so that a hostile file costs no more than a sentence.
+ * JSON of model folders: jansson behind limits, so that a hostile file costs no more than a
+ * sentence.
  *
  * It does not know what the files mean and writes none. Only bn-convert links it; the daemon reads
  * GGUF alone.
  *
- * Before jansson sees a text, a walk over its bytes refuses what is too deep or would take more than
- * BN_JSON_COST times its size in memory: jansson makes 50 bytes and more of every "[],".
+ * Before jansson sees a text, a walk over its bytes refuses what is too deep or would take more
+ * than BN_JSON_COST times its size in memory: jansson makes 50 bytes and more of every "[],".
  */
 #ifndef BN_ENGINE_JSON_H
 #define BN_ENGINE_JSON_H
@@ -20,7 +21,7 @@
 enum {
 	BN_JSON_MAX_BYTES = 64 * 1024 * 1024,
 	BN_JSON_MAX_DEPTH = 32,
-	BN_JSON_COST = 6,                     /* bytes of tree per byte of text, and ...         */
+	BN_JSON_COST = 6,                      /* bytes of tree per byte of text, and ...         */
 	BN_JSON_FREE_BYTES = 32 * 1024 * 1024, /* ... this much that every text may take          */
 };
 
@@ -40,9 +41,9 @@ BN_MUST_USE enum bn_status bn_json_load(json_t **out, int dirfd, const char *nam
 json_t *bn_json_get(const json_t *object, const char *key);
 
 /*
- * Typed values. The key must be there: ask bn_json_get first for an optional one. BN_E_FORMAT naming
- * key, value and range; *out is then untouched. An integer is one without point or exponent; a real
- * may be an integer. Strings are borrowed from the tree.
+ * Typed values. The key must be there: ask bn_json_get first for an optional one. BN_E_FORMAT
+ * naming key, value and range; *out is then untouched. An integer is one without point or exponent;
+ * a real may be an integer. Strings are borrowed from the tree.
  */
 BN_MUST_USE enum bn_status bn_json_u32(const json_t *object, const char *key, uint32_t min,
 				       uint32_t max, uint32_t *out, struct bn_error *err);

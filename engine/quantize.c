@@ -76,8 +76,8 @@ static bool q8_0_block(struct bn_q8_0 *dst, const float *x)
 	return true;
 }
 
-/* The best scale for 16 weights in codes -32..31: near max / -32, which gives the largest weight the
- * code that has no opposite, the others around it trade it against the rest. */
+/* The best scale for 16 weights in codes -32..31: near max / -32, which gives the largest weight
+ * the code that has no opposite, the others around it trade it against the rest. */
 static float sub_scale(const float *x)
 {
 	float extreme = 0.0f, best = 0.0f;
@@ -134,9 +134,9 @@ static bool q6_k_block(struct bn_q6_k *dst, const float *x)
 		float step;
 		unsigned code;
 
-		dst->sub[half][sub] = (int8_t)(scale != 0.0f
-						       ? clamp(scales[i / SUB_WEIGHTS] / scale, -128, 127)
-						       : 0);
+		dst->sub[half][sub] =
+			(int8_t)(scale != 0.0f ? clamp(scales[i / SUB_WEIGHTS] / scale, -128, 127)
+					       : 0);
 		step = scale * (float)dst->sub[half][sub];
 		code = step != 0.0f ? (unsigned)(clamp(x[i] / step, -32, 31) + 32) : 32;
 		dst->low[half][32 * (k % 2) + l] |= (uint8_t)((code & 15) << (k < 2 ? 0 : 4));

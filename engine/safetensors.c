@@ -102,7 +102,8 @@ static enum bn_status read_shape(struct bn_safetensors_tensor *t, const json_t *
 			       json_array_size(shape), BN_SAFETENSORS_MAX_DIMS);
 	}
 	t->elements = 1;
-	json_array_foreach(shape, i, dim) {
+	json_array_foreach(shape, i, dim)
+	{
 		if (!json_is_integer(dim) || json_integer_value(dim) < 0) {
 			return bn_fail(err, BN_E_FORMAT,
 				       "dimension %zu of 'shape' is not an integer from 0 on", i);
@@ -250,10 +251,11 @@ static enum bn_status check_tiles(struct bn_safetensors *st, size_t first, uint3
 		at = t->end;
 	}
 	if (at != st->shards[shard].data_bytes) {
-		return bn_fail(err, BN_E_FORMAT,
-			       "%llu bytes behind the last tensor belong to none: the file is damaged "
-			       "or two files in one",
-			       (unsigned long long)(st->shards[shard].data_bytes - at));
+		return bn_fail(
+			err, BN_E_FORMAT,
+			"%llu bytes behind the last tensor belong to none: the file is damaged "
+			"or two files in one",
+			(unsigned long long)(st->shards[shard].data_bytes - at));
 	}
 	return BN_OK;
 }
@@ -268,7 +270,8 @@ static enum bn_status add_entries(struct bn_safetensors *st, uint32_t shard, jso
 		return bn_fail(err, BN_E_TOO_LARGE, "%zu tensors; at most %d expected",
 			       json_object_size(header), BN_SAFETENSORS_MAX_TENSORS);
 	}
-	json_object_foreach(header, name, entry) {
+	json_object_foreach(header, name, entry)
+	{
 		enum bn_status status = BN_OK;
 
 		if (strcmp(name, "__metadata__") != 0) {
@@ -291,11 +294,12 @@ static enum bn_status header_length(const unsigned char *first, uint64_t size, u
 	bn_cursor_init(&c, first, LENGTH_BYTES);
 	*out = bn_cursor_u64(&c);
 	if (*out < 2 || *out > BN_SAFETENSORS_MAX_HEADER || *out > size - LENGTH_BYTES) {
-		return bn_fail(err, BN_E_FORMAT,
-			       "the header claims %llu bytes; it may have 2 to %d, and the file has "
-			       "%llu: not a safetensors file, or cut short",
-			       (unsigned long long)*out, BN_SAFETENSORS_MAX_HEADER,
-			       (unsigned long long)size);
+		return bn_fail(
+			err, BN_E_FORMAT,
+			"the header claims %llu bytes; it may have 2 to %d, and the file has "
+			"%llu: not a safetensors file, or cut short",
+			(unsigned long long)*out, BN_SAFETENSORS_MAX_HEADER,
+			(unsigned long long)size);
 	}
 	return BN_OK;
 }
@@ -396,7 +400,8 @@ static enum bn_status open_shards(struct bn_safetensors *st, int dirfd, json_t *
 	const char *tensor;
 	json_t *file;
 
-	json_object_foreach(map, tensor, file) {
+	json_object_foreach(map, tensor, file)
+	{
 		const char *name = json_string_value(file);
 		enum bn_status status;
 
@@ -439,7 +444,8 @@ static enum bn_status check_index(const struct bn_safetensors *st, const json_t 
 				       said != NULL ? said : "nothing of it");
 		}
 	}
-	json_object_foreach((json_t *)(uintptr_t)map, name, file) {
+	json_object_foreach((json_t *)(uintptr_t)map, name, file)
+	{
 		if (bn_safetensors_find(st, name) == NULL) {
 			return bn_fail(err, BN_E_FORMAT, "tensor '%.128s' is missing from '%s'",
 				       name, json_string_value(file));
@@ -456,8 +462,9 @@ static enum bn_status sort_names(struct bn_safetensors *st, struct bn_error *err
 	qsort(st->tensors, st->n_tensors, sizeof(*st->tensors), by_name);
 	for (size_t i = 1; i < st->n_tensors; i++) {
 		if (strcmp(st->tensors[i - 1].name, st->tensors[i].name) == 0) {
-			return bn_fail(err, BN_E_FORMAT, "tensor '%s' is there twice, in '%s' and "
-							 "in '%s'",
+			return bn_fail(err, BN_E_FORMAT,
+				       "tensor '%s' is there twice, in '%s' and "
+				       "in '%s'",
 				       st->tensors[i].name,
 				       st->shards[st->tensors[i - 1].shard].name,
 				       st->shards[st->tensors[i].shard].name);
@@ -629,8 +636,9 @@ enum bn_status bn_safetensors_read(const struct bn_safetensors *st,
 	enum bn_status status;
 
 	if (from > t->end - t->begin || bytes > t->end - t->begin - from) {
-		return bn_fail(err, BN_E_FORMAT, "tensor '%s': %zu bytes at %llu are not all its own",
-			       t->name, bytes, (unsigned long long)from);
+		return bn_fail(err, BN_E_FORMAT,
+			       "tensor '%s': %zu bytes at %llu are not all its own", t->name, bytes,
+			       (unsigned long long)from);
 	}
 	if (s->file.fd < 0) {
 		return bn_fail(err, BN_E_IO, "tensor '%s': its file is not open", t->name);

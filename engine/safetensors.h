@@ -46,16 +46,16 @@ struct bn_safetensors_tensor {
 struct bn_safetensors;
 
 /*
- * Opens model.safetensors of the folder, or the shards of model.safetensors.index.json. BN_E_IO when
- * there is neither (the sentence says what kind of folder it seems to be), BN_E_FORMAT naming file
- * and tensor. *out belongs to the caller: bn_safetensors_free. Tools.
+ * Opens model.safetensors of the folder, or the shards of model.safetensors.index.json. BN_E_IO
+ * when there is neither (the sentence says what kind of folder it seems to be), BN_E_FORMAT naming
+ * file and tensor. *out belongs to the caller: bn_safetensors_free. Tools.
  */
 BN_MUST_USE enum bn_status bn_safetensors_open(struct bn_safetensors **out, int dirfd,
 					       struct bn_error *err);
 
 /*
- * A header alone, for tests: the first n bytes of a file of `size` >= n bytes (asserted), whose data
- * cannot be read. Any thread.
+ * A header alone, for tests: the first n bytes of a file of `size` >= n bytes (asserted), whose
+ * data cannot be read. Any thread.
  */
 BN_MUST_USE enum bn_status bn_safetensors_parse(struct bn_safetensors **out, const void *bytes,
 						size_t n, uint64_t size, struct bn_error *err);

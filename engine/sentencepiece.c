@@ -1,7 +1,7 @@
 /*
  * sentencepiece_model.proto: ModelProto { 1 pieces*, 2 trainer_spec, 3 normalizer_spec },
- * SentencePiece { 1 piece, 2 score, 3 type }, TrainerSpec { 3 model_type, 40..43 unk, bos, eos, pad },
- * NormalizerSpec { 2 precompiled_charsmap, 3 add_dummy_prefix }.
+ * SentencePiece { 1 piece, 2 score, 3 type }, TrainerSpec { 3 model_type, 40..43 unk, bos, eos, pad
+ * }, NormalizerSpec { 2 precompiled_charsmap, 3 add_dummy_prefix }.
  */
 #include "engine/sentencepiece.h"
 
@@ -188,10 +188,11 @@ static enum bn_status read_pieces(struct bn_sentencepiece *sp, const void *bytes
 			continue;
 		}
 		if (!read_piece(&sp->pieces[sp->n], f.bytes)) {
-			return bn_fail(err, BN_E_FORMAT,
-				       "piece %u is damaged: text of 1 to %d bytes, a finite score and "
-				       "a type of 1 to 6 expected",
-				       sp->n, BN_TOKENIZER_TOKEN_BYTES);
+			return bn_fail(
+				err, BN_E_FORMAT,
+				"piece %u is damaged: text of 1 to %d bytes, a finite score and "
+				"a type of 1 to 6 expected",
+				sp->n, BN_TOKENIZER_TOKEN_BYTES);
 		}
 		sp->n++;
 	}

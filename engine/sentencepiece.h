@@ -1,6 +1,6 @@
 /*
- * The pieces of a SentencePiece tokenizer.model, read from its protobuf by a bounds-checked reader of
- * just the fields that matter.
+ * The pieces of a SentencePiece tokenizer.model, read from its protobuf by a bounds-checked reader
+ * of just the fields that matter.
  *
  * It does not tokenize and knows no other protobuf. Only bn-convert uses it.
  */
@@ -17,7 +17,7 @@
 struct bn_piece {
 	struct bn_str text; /* borrowed from the bytes parsed */
 	float score;
-	int32_t type;       /* as tokenizer.ggml.token_type: 1 normal .. 6 byte */
+	int32_t type; /* as tokenizer.ggml.token_type: 1 normal .. 6 byte */
 };
 
 /* Plain value; undo with bn_sentencepiece_finish. */

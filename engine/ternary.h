@@ -13,10 +13,10 @@
 #include <stdint.h>
 
 /*
- * Packed bytes [out / 4, in] as transformers' integrations/bitnet.py writes them: bits 2i and 2i + 1
- * of byte row r are output row i * (out / 4) + r, value + 1. Writes the codes of all `out` rows to dst
- * [out, bn_trits_stride(in)]. False when a code 3 is met, which no converter writes: *bad is then the
- * output row of the first one.
+ * Packed bytes [out / 4, in] as transformers' integrations/bitnet.py writes them: bits 2i and 2i +
+ * 1 of byte row r are output row i * (out / 4) + r, value + 1. Writes the codes of all `out` rows
+ * to dst [out, bn_trits_stride(in)]. False when a code 3 is met, which no converter writes: *bad is
+ * then the output row of the first one.
  */
 bool bn_ternary_unpack(uint8_t *dst, const uint8_t *packed, uint32_t out, uint32_t in,
 		       uint32_t *bad);
@@ -37,9 +37,9 @@ void bn_ternary_look(struct bn_ternary_survey *s, const float *w, size_t n);
 bool bn_ternary_is_exact(const struct bn_ternary_survey *s);
 
 /*
- * The factor to round with, f, and the scale to store, so that W is about scale * round(W * f). Exact
- * weights: 1 / s and s. Latent ones: f = 1 / max(mean |W|, 1e-5) in float, and 1 / f (BitNet b1.58,
- * section 2; WeightQuant of the published models).
+ * The factor to round with, f, and the scale to store, so that W is about scale * round(W * f).
+ * Exact weights: 1 / s and s. Latent ones: f = 1 / max(mean |W|, 1e-5) in float, and 1 / f (BitNet
+ * b1.58, section 2; WeightQuant of the published models).
  */
 void bn_ternary_scale(const struct bn_ternary_survey *s, float *factor, float *scale);
 

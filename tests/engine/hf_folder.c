@@ -43,9 +43,16 @@ static void put_char(FILE *f, unsigned cp)
 /* 256 byte symbols (GPT-2's alphabet), 34 pairs of letters, 10 special tokens from 290 on. */
 static char *tokenizer_text(void)
 {
-	static const char *const specials[] = { "<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>",
-						"<|start_header_id|>", "<|end_header_id|>", "<|a|>",
-						"<|b|>", "<|c|>", "<|d|>", "<|e|>" };
+	static const char *const specials[] = { "<|begin_of_text|>",
+						"<|end_of_text|>",
+						"<|eot_id|>",
+						"<|start_header_id|>",
+						"<|end_header_id|>",
+						"<|a|>",
+						"<|b|>",
+						"<|c|>",
+						"<|d|>",
+						"<|e|>" };
 	char *text = NULL;
 	size_t n = 0;
 	FILE *f = open_memstream(&text, &n);
@@ -58,8 +65,10 @@ static char *tokenizer_text(void)
 			290 + i, specials[i]);
 	}
 	fputs("], \"normalizer\": null, \"pre_tokenizer\": {\"type\": \"ByteLevel\","
-	      " \"use_regex\": true}, \"post_processor\": null, \"decoder\": {\"type\": \"ByteLevel\"},"
-	      " \"model\": {\"type\": \"BPE\", \"byte_fallback\": false, \"vocab\": {", f);
+	      " \"use_regex\": true}, \"post_processor\": null, \"decoder\": {\"type\": "
+	      "\"ByteLevel\"},"
+	      " \"model\": {\"type\": \"BPE\", \"byte_fallback\": false, \"vocab\": {",
+	      f);
 	for (unsigned b = 0; b < 256; b++) {
 		const int kept = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
 
@@ -163,7 +172,7 @@ static void add_projection(struct hf_folder *hf, const char *prefix, uint64_t ou
 	char name[96];
 	struct hf_tensor *t;
 
-	snprintf(name, sizeof(name), "%s.weight", prefix);
+	snprintf(name, sizeof(name), "%.64s.weight", prefix);
 	t = hf_add(hf, name, "U8", 2, dims);
 	for (uint64_t r = 0; r < out; r++) {
 		for (uint64_t c = 0; c < in; c++) {
@@ -173,7 +182,7 @@ static void add_projection(struct hf_folder *hf, const char *prefix, uint64_t ou
 				(unsigned char)(code << 2 * (r / (out / 4)));
 		}
 	}
-	snprintf(name, sizeof(name), "%s.weight_scale", prefix);
+	snprintf(name, sizeof(name), "%.64s.weight_scale", prefix);
 	hf_set(hf_add(hf, name, "BF16", 1, &one), 0, 16.0f);
 }
 
@@ -185,8 +194,8 @@ static void add_layer(struct hf_folder *hf, int l)
 		uint64_t out, in;
 	} parts[] = {
 		{ "self_attn.q_proj", HF_DIM, HF_DIM }, { "self_attn.k_proj", kv, HF_DIM },
-		{ "self_attn.v_proj", kv, HF_DIM },	{ "self_attn.o_proj", HF_DIM, HF_DIM },
-		{ "mlp.gate_proj", HF_FFN, HF_DIM },	{ "mlp.up_proj", HF_FFN, HF_DIM },
+		{ "self_attn.v_proj", kv, HF_DIM },     { "self_attn.o_proj", HF_DIM, HF_DIM },
+		{ "mlp.gate_proj", HF_FFN, HF_DIM },    { "mlp.up_proj", HF_FFN, HF_DIM },
 		{ "mlp.down_proj", HF_DIM, HF_FFN },
 	};
 	char name[96];
@@ -209,8 +218,9 @@ void hf_init(struct hf_folder *hf)
 	hf->config = strdup(config_text);
 	hf->generation = strdup("{\"eos_token_id\": [291, 292]}");
 	hf->tokenizer = tokenizer_text();
-	hf->tokenizer_config = strdup("{\"bos_token\": \"<|begin_of_text|>\", \"eos_token\":"
-				      " {\"content\": \"<|eot_id|>\"}, \"chat_template\": \"{{ x }}\"}");
+	hf->tokenizer_config =
+		strdup("{\"bos_token\": \"<|begin_of_text|>\", \"eos_token\":"
+		       " {\"content\": \"<|eot_id|>\"}, \"chat_template\": \"{{ x }}\"}");
 	add_table(hf, "model.embed_tokens.weight");
 	for (int l = 0; l < HF_LAYERS; l++) {
 		add_layer(hf, l);

@@ -13,8 +13,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { HF_TENSORS_MAX = 64, HF_DIM = 128, HF_FFN = 256, HF_HEADS = 4, HF_KV = 2, HF_VOCAB = 300,
-       HF_LAYERS = 2 };
+enum {
+	HF_TENSORS_MAX = 64,
+	HF_DIM = 128,
+	HF_FFN = 256,
+	HF_HEADS = 4,
+	HF_KV = 2,
+	HF_VOCAB = 300,
+	HF_LAYERS = 2
+};
 
 struct hf_tensor {
 	char name[96];

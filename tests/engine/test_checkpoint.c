@@ -13,7 +13,6 @@
 
 #include <cmocka.h>
 
-
 static enum bn_status open_written(const struct hf_folder *hf, struct bn_checkpoint *c,
 				   struct bn_error *err)
 {

@@ -19,7 +19,6 @@
 
 #include <cmocka.h>
 
-
 /* A folder, its checkpoint and where the file goes. */
 struct work {
 	struct hf_folder hf;
@@ -117,9 +116,9 @@ static void expect_trits(const struct bn_gguf *g, const char *name, const char *
 static void expect_all_trits(const struct work *w, float scale)
 {
 	static const char *const names[][2] = {
-		{ "attn_q", "self_attn.q_proj" },      { "attn_k", "self_attn.k_proj" },
-		{ "attn_v", "self_attn.v_proj" },      { "attn_output", "self_attn.o_proj" },
-		{ "ffn_gate", "mlp.gate_proj" },       { "ffn_up", "mlp.up_proj" },
+		{ "attn_q", "self_attn.q_proj" }, { "attn_k", "self_attn.k_proj" },
+		{ "attn_v", "self_attn.v_proj" }, { "attn_output", "self_attn.o_proj" },
+		{ "ffn_gate", "mlp.gate_proj" },  { "ffn_up", "mlp.up_proj" },
 		{ "ffn_down", "mlp.down_proj" },
 	};
 	struct bn_file file;
@@ -217,13 +216,15 @@ static void convert_refuses_damaged_weights_and_leaves_nothing(void **state)
 	(void)state;
 	for (int i = 0; i < 4; i++) {
 		static const char *const words[] = { "row 70 holds a code 3", "is not finite or",
-						     "row 17 has a value", "1 weights are not finite" };
+						     "row 17 has a value",
+						     "1 weights are not finite" };
 		struct work w = { 0 };
 
 		hf_init(&w.hf);
 		if (i == 0) {
 			/* Bits 2-3 of packed row 6 of 64: row 70 of 256. */
-			hf_find(&w.hf, "model.layers.1.mlp.up_proj.weight")->data[6 * 128] |= 3 << 2;
+			hf_find(&w.hf, "model.layers.1.mlp.up_proj.weight")->data[6 * 128] |= 3
+											      << 2;
 		} else if (i == 1) {
 			hf_set(hf_find(&w.hf, "model.norm.weight"), 5, INFINITY);
 		} else if (i == 2) {

@@ -17,7 +17,6 @@
 
 #include <cmocka.h>
 
-
 struct made {
 	struct hf_folder hf;
 	struct bn_file file;
@@ -82,8 +81,8 @@ static void keys_of_a_llama_graph_are_those_of_the_published_files(void **state)
 	assert_true(bn_gguf_is(m.g, "general.architecture", "llama"));
 	assert_true(bn_gguf_is(m.g, "general.name", "a name"));
 	assert_true(bn_gguf_is(m.g, "general.license", "mit"));
-	assert_true(bn_gguf_is(m.g, "general.source.huggingface.repository",
-			       "somebody/tiny-ternary"));
+	assert_true(
+		bn_gguf_is(m.g, "general.source.huggingface.repository", "somebody/tiny-ternary"));
 	assert_int_equal(u32(&m, "general.file_type"), 40);
 	assert_int_equal(u32(&m, "general.quantization_version"), 2);
 	assert_int_equal(u32(&m, "llama.vocab_size"), 300);
@@ -130,7 +129,8 @@ static void keys_of_a_bitnet_graph_say_its_activation_and_scale_nothing(void **s
 			hf_replace(&m.hf.config, "\"silu\"", "\"relu2\"");
 		}
 		for (int l = 0; l < HF_LAYERS; l++) {
-			snprintf(name, sizeof(name), "model.layers.%d.self_attn.attn_sub_norm.weight", l);
+			snprintf(name, sizeof(name),
+				 "model.layers.%d.self_attn.attn_sub_norm.weight", l);
 			hf_add(&m.hf, name, "BF16", 1, dim);
 			snprintf(name, sizeof(name), "model.layers.%d.mlp.ffn_sub_norm.weight", l);
 			hf_add(&m.hf, name, "BF16", 1, ffn);

@@ -8,8 +8,8 @@
 #include "engine/gguf.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <math.h>
+#include <openssl/evp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,7 +18,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
 
 enum { TENSORS_MAX = 64 };
 

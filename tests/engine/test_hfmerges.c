@@ -11,7 +11,6 @@
 
 #include <cmocka.h>
 
-
 static enum bn_status parse(const char *merges, struct bn_hfmerges *m, struct bn_error *err)
 {
 	char text[512];
@@ -28,9 +27,11 @@ static enum bn_status parse(const char *merges, struct bn_hfmerges *m, struct bn
 
 static void hfmerges_reads_strings_and_pairs_alike(void **state)
 {
-	static const char *const texts[] = { "[\"a b\", \"ab c\", \"\\u0120 ab\"]",
-					     "[[\"a\", \"b\"], [\"ab\", \"c\"], [\"\\u0120\", \"ab\"]]",
-					     "[\"a b\", [\"ab\", \"c\"], \"\\u0120 ab\"]" };
+	static const char *const texts[] = {
+		"[\"a b\", \"ab c\", \"\\u0120 ab\"]",
+		"[[\"a\", \"b\"], [\"ab\", \"c\"], [\"\\u0120\", \"ab\"]]",
+		"[\"a b\", [\"ab\", \"c\"], \"\\u0120 ab\"]"
+	};
 	static const char *const wanted[] = { "a b", "ab c", "\xC4\xA0 ab" };
 
 	(void)state;
@@ -50,10 +51,10 @@ static void hfmerges_reads_strings_and_pairs_alike(void **state)
 
 static void hfmerges_refuses_what_is_no_merge_with_its_index(void **state)
 {
-	static const char *const bad[] = { "\"ab\"",   "\" b\"",	"\"a \"",	"\"a b c\"",
-					   "[\"a\"]",  "[\"a\", \"b\", \"c\"]", "[\"a\", 7]",
-					   "[\"\", \"b\"]", "[\"a b\", \"c\"]", "7",	"null",
-					   "{}" };
+	static const char *const bad[] = { "\"ab\"",     "\" b\"",        "\"a \"",
+					   "\"a b c\"",  "[\"a\"]",       "[\"a\", \"b\", \"c\"]",
+					   "[\"a\", 7]", "[\"\", \"b\"]", "[\"a b\", \"c\"]",
+					   "7",          "null",          "{}" };
 	struct bn_hfmerges m = { 0 };
 	struct bn_error err = { 0 };
 
@@ -72,7 +73,8 @@ static void hfmerges_refuses_what_is_no_merge_with_its_index(void **state)
 
 static void hfmerges_scores_are_ranks_and_the_rest_comes_last(void **state)
 {
-	json_t *vocab = json_loads("{\"a\": 0, \"b\": 1, \"ab\": 2, \"ba\": 3, \"abb\": 4}", 0, NULL);
+	json_t *vocab =
+		json_loads("{\"a\": 0, \"b\": 1, \"ab\": 2, \"ba\": 3, \"abb\": 4}", 0, NULL);
 	struct bn_hfmerges m = { 0 };
 	struct bn_error err = { 0 };
 	float scores[5];

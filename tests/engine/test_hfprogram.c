@@ -11,16 +11,16 @@
 
 #include <cmocka.h>
 
-
-#define LLAMA3                                                                                     \
-	"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}"         \
+#define LLAMA3                                                                               \
+	"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}" \
 	"| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
-#define QWEN2                                                                                      \
-	"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}"              \
+#define QWEN2                                                                           \
+	"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}" \
 	"| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
-#define SPLIT(regex)                                                                               \
-	"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"" regex "\"}, \"behavior\": \"Isolated\"}"
-#define BYTES(regex) "{\"type\": \"ByteLevel\", \"use_regex\": " regex "}"
+#define SPLIT(regex)                                                                    \
+	"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"" regex "\"}, \"behavior\": " \
+								  "\"Isolated\"}"
+#define BYTES(regex)    "{\"type\": \"ByteLevel\", \"use_regex\": " regex "}"
 #define SEQUENCE(parts) "{\"type\": \"Sequence\", \"pretokenizers\": [" parts "]}"
 
 static json_t *load(const char *text)
@@ -35,22 +35,26 @@ static void hfprogram_names_the_splitters_it_knows(void **state)
 {
 	static const struct {
 		const char *pre, *name;
-	} cases[] = {
-		{ SEQUENCE(SPLIT(LLAMA3) ", " BYTES("false")), "llama-bpe" },
-		{ SEQUENCE(SPLIT(QWEN2) ", " BYTES("false")), "qwen2" },
-		{ SEQUENCE("{\"type\": \"Punctuation\"}, " BYTES("true")
-			   ", {\"type\": \"Digits\", \"individual_digits\": true}"), "falcon3" },
-		{ SEQUENCE(SEQUENCE("{\"type\": \"Digits\"}, {\"type\": \"Punctuation\"}") ", "
-			   SPLIT(LLAMA3) ", " BYTES("false")), "falcon3" },
-		{ BYTES("true"), "gpt-2" },
-		{ "{\"type\": \"ByteLevel\"}", "gpt-2" },
-		{ BYTES("false"), NULL },
-		{ SEQUENCE(SPLIT("[a-z]+") ", " BYTES("true")), NULL },
-		{ "{\"type\": \"Whitespace\"}", NULL },
-		{ "null", NULL },
-		{ "7", NULL },
-		{ SEQUENCE("7, null, []"), NULL },
-	};
+	} cases
+		[] = {
+			{ SEQUENCE(SPLIT(LLAMA3) ", " BYTES("false")), "llama-bpe" },
+			{ SEQUENCE(SPLIT(QWEN2) ", " BYTES("false")), "qwen2" },
+			{ SEQUENCE("{\"type\": \"Punctuation\"}, " BYTES(
+				  "true") ", {\"type\": \"Digits\", \"individual_digits\": true}"),
+			  "falcon3" },
+			{ SEQUENCE(
+				  SEQUENCE("{\"type\": \"Digits\"}, {\"type\": \"Punctuation\"}") ", " SPLIT(
+					  LLAMA3) ", " BYTES("false")),
+			  "falcon3" },
+			{ BYTES("true"), "gpt-2" },
+			{ "{\"type\": \"ByteLevel\"}", "gpt-2" },
+			{ BYTES("false"), NULL },
+			{ SEQUENCE(SPLIT("[a-z]+") ", " BYTES("true")), NULL },
+			{ "{\"type\": \"Whitespace\"}", NULL },
+			{ "null", NULL },
+			{ "7", NULL },
+			{ SEQUENCE("7, null, []"), NULL },
+		};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -111,9 +115,10 @@ static void hfprogram_tells_the_kinds_of_bpe_apart(void **state)
 static void hfprogram_finds_what_goes_around_a_text(void **state)
 {
 	const char *first = "x", *last = "x";
-	json_t *root = load("{\"post_processor\": {\"type\": \"Sequence\", \"processors\": ["
-			    "{\"type\": \"ByteLevel\"}, {\"type\": \"TemplateProcessing\", \"single\": ["
-			    "{\"SpecialToken\": {\"id\": \"<s>\"}}, {\"Sequence\": {\"id\": \"A\"}}]}]}}");
+	json_t *root =
+		load("{\"post_processor\": {\"type\": \"Sequence\", \"processors\": ["
+		     "{\"type\": \"ByteLevel\"}, {\"type\": \"TemplateProcessing\", \"single\": ["
+		     "{\"SpecialToken\": {\"id\": \"<s>\"}}, {\"Sequence\": {\"id\": \"A\"}}]}]}}");
 
 	(void)state;
 	assert_true(bn_hfprogram_specials(root, &first, &last));
@@ -141,7 +146,8 @@ static void hfprogram_sees_spaces_and_normalizers(void **state)
 	assert_true(bn_hfprogram_prepends_space(root));
 	assert_string_equal(bn_hfprogram_normalizer(root), "NFC");
 	json_decref(root);
-	root = load("{\"pre_tokenizer\": {\"type\": \"Metaspace\", \"prepend_scheme\": \"never\"}}");
+	root = load(
+		"{\"pre_tokenizer\": {\"type\": \"Metaspace\", \"prepend_scheme\": \"never\"}}");
 	assert_false(bn_hfprogram_prepends_space(root));
 	assert_null(bn_hfprogram_normalizer(root));
 	json_decref(root);

@@ -14,7 +14,6 @@
 
 #include <cmocka.h>
 
-
 static enum bn_status load(struct hf_folder *hf, uint32_t rows, struct bn_hfvocab *v,
 			   struct bn_error *err)
 {
@@ -92,9 +91,10 @@ static void hfvocab_takes_bos_from_the_post_processor(void **state)
 
 	(void)state;
 	hf_init(&hf);
-	hf_replace(&hf.tokenizer, "\"post_processor\": null",
-		   "\"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": [{\"Sequence\":"
-		   " {\"id\": \"A\"}}]}");
+	hf_replace(
+		&hf.tokenizer, "\"post_processor\": null",
+		"\"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": [{\"Sequence\":"
+		" {\"id\": \"A\"}}]}");
 	hf_expect(load(&hf, HF_VOCAB, &v, &err), &err, BN_OK, "");
 	assert_false(v.add_bos);
 	bn_hfvocab_finish(&v);
@@ -113,7 +113,8 @@ static void hfvocab_reads_flags_templates_and_missing_specials(void **state)
 		{ "{\"bos_token\": \"<|begin_of_text|>\", \"add_bos_token\": false}", NULL, 0, 0 },
 		{ "{\"bos_token\": \"<nothing>\"}", NULL, 0, 1 },
 		{ "{\"chat_template\": [{\"name\": \"tools\", \"template\": \"T\"}, {\"name\": "
-		  "\"default\", \"template\": \"D\"}]}", "D", 0, 0 },
+		  "\"default\", \"template\": \"D\"}]}",
+		  "D", 0, 0 },
 		{ "{\"chat_template\": [{\"name\": \"tools\", \"template\": \"T\"}]}", "T", 0, 0 },
 		{ "{\"chat_template\": 7}", NULL, 0, 0 },
 	};
@@ -169,9 +170,11 @@ static void hfvocab_makes_sentencepiece_of_a_tokenizer_json(void **state)
 		"{\"added_tokens\": [{\"id\": 0, \"content\": \"<unk>\", \"special\": true},"
 		" {\"id\": 1, \"content\": \"<s>\", \"special\": true},"
 		" {\"id\": 8, \"content\": \"<x>\", \"special\": false}],"
-		" \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Prepend\"}]},"
+		" \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": "
+		"\"Prepend\"}]},"
 		" \"pre_tokenizer\": null, \"model\": {\"type\": \"BPE\", \"byte_fallback\": true,"
-		" \"unk_token\": \"<unk>\", \"vocab\": {\"<unk>\": 0, \"<s>\": 1, \"<0x0A>\": 2, \"a\":"
+		" \"unk_token\": \"<unk>\", \"vocab\": {\"<unk>\": 0, \"<s>\": 1, \"<0x0A>\": 2, "
+		"\"a\":"
 		" 3, \"b\": 4, \"ab\": 5, \"\\u2581ab\": 6, \"\\u2581\": 7},"
 		" \"merges\": [\"a b\", \"\\u2581 ab\"]}}");
 	free(hf.tokenizer_config);
@@ -219,16 +222,19 @@ static void hfvocab_refuses_spoilt_tokenizers_with_a_sentence(void **state)
 		{ "\"a b\"", "\"ab\"", BN_E_FORMAT, "merges[1]" },
 		{ "\"a b\"", "[\"a\"]", BN_E_FORMAT, "merges[1]" },
 		{ "\"a b\"", "7", BN_E_FORMAT, "merges[1]" },
-		{ "\"added_tokens\": [", "\"added_tokens\": 7, \"x\": [", BN_E_FORMAT, "added_tokens" },
+		{ "\"added_tokens\": [", "\"added_tokens\": 7, \"x\": [", BN_E_FORMAT,
+		  "added_tokens" },
 		{ "\"id\": 291", "\"id\": 300", BN_E_FORMAT, "'<|end_of_text|>' has the id 300" },
 		{ "\"id\": 291", "\"id\": -1", BN_E_FORMAT, "added_tokens[1]: 'id' is -1" },
 		{ "\"id\": 291", "\"id\": \"291\"", BN_E_FORMAT, "added_tokens[1]" },
 		{ "\"id\": 291", "\"ID\": 291", BN_E_FORMAT, "added_tokens[1]" },
 		{ "\"id\": 291", "\"id\": 290", BN_E_FORMAT, "id 290 is both" },
 		{ "\"id\": 291", "\"id\": 33", BN_E_FORMAT, "id 33 is both" },
-		{ "\"content\": \"<|end_of_text|>\"", "\"content\": \"\"", BN_E_FORMAT, "no content" },
+		{ "\"content\": \"<|end_of_text|>\"", "\"content\": \"\"", BN_E_FORMAT,
+		  "no content" },
 		{ "\"content\": \"<|end_of_text|>\"", "\"content\": 7", BN_E_FORMAT, "no content" },
-		{ "\"use_regex\": true", "\"use_regex\": false", BN_E_NOT_SUPPORTED, "pre_tokenizer" },
+		{ "\"use_regex\": true", "\"use_regex\": false", BN_E_NOT_SUPPORTED,
+		  "pre_tokenizer" },
 		{ "\"normalizer\": null", "\"normalizer\": nul", BN_E_FORMAT, "not valid JSON" },
 	};
 	const size_t before = hf_peak_mib();
@@ -279,11 +285,14 @@ static void hfvocab_refuses_wrong_added_tokens_elsewhere(void **state)
 		{ "added_tokens.json", "{\"<z>\": -2}", "'<z>' is no integer" },
 		{ "added_tokens.json", "{\"<z>\": 290}", "id 290 is both" },
 		{ "added_tokens.json", "[]", "not an object" },
-		{ "tokenizer_config.json", "{\"added_tokens_decoder\": {\"x\": {\"content\": \"q\"}}}",
+		{ "tokenizer_config.json",
+		  "{\"added_tokens_decoder\": {\"x\": {\"content\": \"q\"}}}",
 		  "'x', which is no id" },
-		{ "tokenizer_config.json", "{\"added_tokens_decoder\": {\"300\": {\"content\": \"q\"}}}",
+		{ "tokenizer_config.json",
+		  "{\"added_tokens_decoder\": {\"300\": {\"content\": \"q\"}}}",
 		  "'q' has the id 300" },
-		{ "tokenizer_config.json", "{\"added_tokens_decoder\": {\"5\": {}}}", "no content" },
+		{ "tokenizer_config.json", "{\"added_tokens_decoder\": {\"5\": {}}}",
+		  "no content" },
 		{ "tokenizer_config.json", "{\"add_bos_token\": 1}", "'add_bos_token'" },
 	};
 
@@ -305,7 +314,8 @@ static void hfvocab_refuses_wrong_added_tokens_elsewhere(void **state)
 	}
 }
 
-/* The whole way with a real vocabulary: Llama-2's, which the 1bitLLM models use with two tokens more. */
+/* The whole way with a real vocabulary: Llama-2's, which the 1bitLLM models use with two tokens
+ * more. */
 static void hfvocab_of_llama_2_tokenizes_as_llama_2(void **state)
 {
 	static const bn_token wanted[] = { 15043, 3186, 29991 };
@@ -335,7 +345,8 @@ static void hfvocab_of_llama_2_tokenizes_as_llama_2(void **state)
 	free(hf.tokenizer);
 	hf.tokenizer = NULL;
 	free(hf.tokenizer_config);
-	hf.tokenizer_config = strdup("{\"bos_token\": {\"content\": \"<s>\"}, \"eos_token\": \"</s>\"}");
+	hf.tokenizer_config =
+		strdup("{\"bos_token\": {\"content\": \"<s>\"}, \"eos_token\": \"</s>\"}");
 	hf_write_file(&hf, "tokenizer.model", bytes, n);
 	hf_write_file(&hf, "added_tokens.json", "{\"<pad>\": 32000}", 16);
 	hf_expect(load(&hf, 32002, &v, &err), &err, BN_OK, "");

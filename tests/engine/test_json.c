@@ -4,15 +4,14 @@
 #include "tests/engine/hf_folder.h"
 
 #include <fcntl.h>
-#include <unistd.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
-
 
 static enum bn_status parse(const char *text, struct bn_error *err)
 {
@@ -151,7 +150,8 @@ static void json_loads_files_and_names_them(void **state)
 	json_decref(root);
 	hf_expect(bn_json_load(&root, fd, "nothing.json", &err), &err, BN_E_IO, "nothing.json");
 	hf_write_file(&hf, "bad.json", "{\"a\":", 5);
-	hf_expect(bn_json_load(&root, fd, "bad.json", &err), &err, BN_E_FORMAT, "bad.json: not valid");
+	hf_expect(bn_json_load(&root, fd, "bad.json", &err), &err, BN_E_FORMAT,
+		  "bad.json: not valid");
 	hf_expect(bn_json_load(&root, fd, ".", &err), &err, BN_E_FORMAT, "directory");
 	close(fd);
 	/* Too large by its size alone: a sparse file. */
@@ -161,7 +161,8 @@ static void json_loads_files_and_names_them(void **state)
 		snprintf(path, sizeof(path), "%s/bad.json", hf.path);
 		assert_int_equal(truncate(path, (off_t)BN_JSON_MAX_BYTES + 1), 0);
 		fd = open(hf.path, O_RDONLY | O_DIRECTORY);
-		hf_expect(bn_json_load(&root, fd, "bad.json", &err), &err, BN_E_TOO_LARGE, "at most");
+		hf_expect(bn_json_load(&root, fd, "bad.json", &err), &err, BN_E_TOO_LARGE,
+			  "at most");
 		close(fd);
 	}
 	hf_finish(&hf);

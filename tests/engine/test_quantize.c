@@ -12,7 +12,6 @@
 
 #include <cmocka.h>
 
-
 enum { COLS = 1024 };
 
 static double noise(uint64_t *x)
@@ -60,8 +59,10 @@ static void quantize_keeps_rows_within_the_error_of_each_format(void **state)
 			assert_true(error_of(BN_GGML_F16, BN_DENSE_F16, x) < 3e-4);
 		}
 		/* Normal weights: 8 bits leave about 0.5 %, 6 bits about 2 %. */
-		assert_true(error_of(BN_GGML_Q8_0, BN_DENSE_Q8_0, x) < (scale < 1e-3 ? 0.03 : 0.008));
-		assert_true(error_of(BN_GGML_Q6_K, BN_DENSE_Q6_K, x) < (scale < 1e-3 ? 0.1 : 0.025));
+		assert_true(error_of(BN_GGML_Q8_0, BN_DENSE_Q8_0, x) <
+			    (scale < 1e-3 ? 0.03 : 0.008));
+		assert_true(error_of(BN_GGML_Q6_K, BN_DENSE_Q6_K, x) <
+			    (scale < 1e-3 ? 0.1 : 0.025));
 	}
 }
 

@@ -4,15 +4,14 @@
 #include "tests/engine/hf_folder.h"
 
 #include <fcntl.h>
-#include <unistd.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
-
 
 /* A file of this header and so many bytes of data; `length` 0: the header's own. */
 static enum bn_status parse(const char *header, uint64_t length, uint64_t data,
@@ -37,7 +36,7 @@ static enum bn_status parse(const char *header, uint64_t length, uint64_t data,
 	return status;
 }
 
-#define T(dtype, shape, offsets)                                                                   \
+#define T(dtype, shape, offsets) \
 	"{\"dtype\": \"" dtype "\", \"shape\": " shape ", \"data_offsets\": " offsets "}"
 
 static void safetensors_accepts_sound_headers(void **state)
@@ -47,10 +46,14 @@ static void safetensors_accepts_sound_headers(void **state)
 	(void)state;
 	hf_expect(parse("{\"a\": " T("F32", "[2]", "[0, 8]") "}", 0, 8, &err), &err, BN_OK, "");
 	hf_expect(parse("{\"a\": " T("BF16", "[]", "[0, 2]") "}   ", 0, 2, &err), &err, BN_OK, "");
-	hf_expect(parse("{\"b\": " T("U8", "[3]", "[2, 5]") ", \"a\": " T("F16", "[1]", "[0, 2]")
-			", \"__metadata__\": {\"format\": \"pt\"}}", 0, 5, &err), &err, BN_OK, "");
-	hf_expect(parse("{\"a\": " T("F32", "[0]", "[0, 0]") ", \"b\": " T("I64", "[1]", "[0, 8]") "}",
-			0, 8, &err), &err, BN_OK, "");
+	hf_expect(parse("{\"b\": " T("U8", "[3]", "[2, 5]") ", \"a\": " T(
+				"F16", "[1]", "[0, 2]") ", \"__metadata__\": {\"format\": \"pt\"}}",
+			0, 5, &err),
+		  &err, BN_OK, "");
+	hf_expect(parse("{\"a\": " T("F32", "[0]", "[0, 0]") ", \"b\": " T("I64", "[1]",
+									   "[0, 8]") "}",
+			0, 8, &err),
+		  &err, BN_OK, "");
 }
 
 static void safetensors_refuses_every_lie_with_its_name(void **state)
@@ -79,7 +82,8 @@ static void safetensors_refuses_every_lie_with_its_name(void **state)
 		{ "{\"a\": " T("F32", "[2.0]", "[0, 8]") "}", 0, 8, "dimension 0" },
 		{ "{\"a\": " T("F32", "[1, \"2\"]", "[0, 8]") "}", 0, 8, "dimension 1" },
 		{ "{\"a\": " T("F32", "[1,1,1,1,1,1,1,1,2]", "[0, 8]") "}", 0, 8, "9 dimensions" },
-		{ "{\"a\": " T("F32", "[4294967296, 4294967296]", "[0, 0]") "}", 0, 0, "passes 2^63" },
+		{ "{\"a\": " T("F32", "[4294967296, 4294967296]", "[0, 0]") "}", 0, 0,
+		  "passes 2^63" },
 		{ "{\"a\": " T("F32", "[4611686018427387904]", "[0, 0]") "}", 0, 0, "do not take" },
 		{ "{\"a\": " T("F32", "[2]", "[0]") "}", 0, 8, "'data_offsets' is not" },
 		{ "{\"a\": " T("F32", "[2]", "[0, 8, 9]") "}", 0, 8, "'data_offsets' is not" },
@@ -91,12 +95,12 @@ static void safetensors_refuses_every_lie_with_its_name(void **state)
 		{ "{\"a\": " T("F32", "[2]", "[0, 9223372036854775807]") "}", 0, 8, "[0, 9223" },
 		{ "{\"a\": " T("F32", "[1]", "[4, 8]") "}", 0, 8, "'a' begins at byte 4" },
 		{ "{\"a\": " T("F32", "[1]", "[0, 4]") "}", 0, 8, "4 bytes behind the last" },
-		{ "{\"a\": " T("F32", "[1]", "[0, 4]") ", \"b\": " T("F32", "[1]", "[2, 6]") "}", 0, 6,
-		  "before byte 4" },
-		{ "{\"a\": " T("F32", "[1]", "[0, 4]") ", \"b\": " T("F32", "[1]", "[0, 4]") "}", 0, 4,
-		  "before byte 4" },
-		{ "{\"a\": " T("F32", "[1]", "[0, 4]") ", \"a\": " T("F32", "[1]", "[4, 8]") "}", 0, 8,
-		  "duplicate" },
+		{ "{\"a\": " T("F32", "[1]", "[0, 4]") ", \"b\": " T("F32", "[1]", "[2, 6]") "}", 0,
+		  6, "before byte 4" },
+		{ "{\"a\": " T("F32", "[1]", "[0, 4]") ", \"b\": " T("F32", "[1]", "[0, 4]") "}", 0,
+		  4, "before byte 4" },
+		{ "{\"a\": " T("F32", "[1]", "[0, 4]") ", \"a\": " T("F32", "[1]", "[4, 8]") "}", 0,
+		  8, "duplicate" },
 		{ "{\"__metadata__\": 7}", 0, 0, "'__metadata__'" },
 		{ "{\"a\": {\"dtype\": [[[[[[[[1]]]]]]]]}}", 0, 0, "deeper than 8" },
 	};
@@ -134,8 +138,8 @@ static void safetensors_survives_every_cut_and_flipped_byte(void **state)
 			memcpy(copy, bytes, sizeof(header) + 7);
 			copy[i] ^= (unsigned char)(1 << bit);
 			st = NULL;
-			if (bn_safetensors_parse(&st, copy, sizeof(header) + 7,
-						 sizeof(header) + 15, NULL) == BN_OK) {
+			if (bn_safetensors_parse(&st, copy, sizeof(header) + 7, sizeof(header) + 15,
+						 NULL) == BN_OK) {
 				bn_safetensors_free(st);
 			}
 			free(copy);
@@ -206,16 +210,22 @@ static void safetensors_reads_shards_and_refuses_wrong_indexes(void **state)
 		enum bn_status status;
 		const char *words;
 	} cases[] = {
-		{ "{\"weight_map\": {\"A\": \"model-1.safetensors\", \"B\": \"model-2.safetensors\"}}",
+		{ "{\"weight_map\": {\"A\": \"model-1.safetensors\", \"B\": "
+		  "\"model-2.safetensors\"}}",
 		  BN_OK, "" },
 		{ "{\"weight_map\": {\"B\": \"model-1.safetensors\"}}", BN_E_FORMAT, "'A' is in" },
-		{ "{\"weight_map\": {\"A\": \"model-2.safetensors\", \"B\": \"model-1.safetensors\"}}",
+		{ "{\"weight_map\": {\"A\": \"model-2.safetensors\", \"B\": "
+		  "\"model-1.safetensors\"}}",
 		  BN_E_FORMAT, "says" },
-		{ "{\"weight_map\": {\"A\": \"model-1.safetensors\", \"B\": \"model-2.safetensors\","
-		  " \"C\": \"model-1.safetensors\"}}", BN_E_FORMAT, "'C' is missing" },
-		{ "{\"weight_map\": {\"A\": \"model-1.safetensors\", \"B\": \"model-3.safetensors\"}}",
+		{ "{\"weight_map\": {\"A\": \"model-1.safetensors\", \"B\": "
+		  "\"model-2.safetensors\","
+		  " \"C\": \"model-1.safetensors\"}}",
+		  BN_E_FORMAT, "'C' is missing" },
+		{ "{\"weight_map\": {\"A\": \"model-1.safetensors\", \"B\": "
+		  "\"model-3.safetensors\"}}",
 		  BN_E_IO, "model-3" },
-		{ "{\"weight_map\": {\"A\": \"../model-1.safetensors\"}}", BN_E_FORMAT, "same folder" },
+		{ "{\"weight_map\": {\"A\": \"../model-1.safetensors\"}}", BN_E_FORMAT,
+		  "same folder" },
 		{ "{\"weight_map\": {\"A\": \"/etc/x.safetensors\"}}", BN_E_FORMAT, "same folder" },
 		{ "{\"weight_map\": {\"A\": \"..\"}}", BN_E_FORMAT, "same folder" },
 		{ "{\"weight_map\": {\"A\": \"model-1.bin\"}}", BN_E_FORMAT, "same folder" },

@@ -12,7 +12,6 @@
 
 #include <cmocka.h>
 
-
 struct bytes {
 	unsigned char p[1024];
 	size_t n;
@@ -74,7 +73,10 @@ static void make(struct bytes *b, unsigned model)
 	put_piece(b, "<unk>", 0.0f, 2);
 	put_piece(b, "<s>", 0.0f, 3);
 	put_piece(b, "</s>", 0.0f, 3);
-	put_piece(b, "\xE2\x96\x81" "a", -1.5f, 1);
+	put_piece(b,
+		  "\xE2\x96\x81"
+		  "a",
+		  -1.5f, 1);
 	put_specs(b, model, 0);
 }
 
@@ -96,7 +98,10 @@ static void sentencepiece_reads_pieces_scores_and_types(void **state)
 	assert_int_equal(sp.n, 4);
 	assert_int_equal(sp.pieces[0].type, 2);
 	assert_int_equal(sp.pieces[3].text.n, 4);
-	assert_memory_equal(sp.pieces[3].text.p, "\xE2\x96\x81" "a", 4);
+	assert_memory_equal(sp.pieces[3].text.p,
+			    "\xE2\x96\x81"
+			    "a",
+			    4);
 	assert_true(sp.pieces[3].score == -1.5f && sp.pieces[3].type == 1);
 	assert_int_equal(sp.unk, 0);
 	assert_int_equal(sp.bos, 1);

@@ -12,7 +12,6 @@
 
 #include <cmocka.h>
 
-
 static int code_at(const uint8_t *codes, uint32_t cols, uint32_t r, uint32_t c)
 {
 	const struct bn_trits t = { codes, bn_trits_stride(cols), r + 1, cols };

@@ -1,6 +1,6 @@
 /*
- * Any bytes as JSON, then as the tokenizer.json programs and merges that are recognised in it. Refused
- * texts must say why; accepted ones must not lead anything astray.
+ * Any bytes as JSON, then as the tokenizer.json programs and merges that are recognised in it.
+ * Refused texts must say why; accepted ones must not lead anything astray.
  */
 #include "tests/fuzz/fuzz.h"
 
@@ -20,7 +20,8 @@ static void try_merges(const json_t *root)
 
 	if (status == BN_OK) {
 		for (uint32_t i = 0; i < m.n; i++) {
-			bn_assert(m.list[i].n >= 3 && memchr(m.list[i].p, ' ', m.list[i].n) != NULL);
+			bn_assert(m.list[i].n >= 3 &&
+				  memchr(m.list[i].p, ' ', m.list[i].n) != NULL);
 		}
 		bn_hfmerges_finish(&m);
 	} else {

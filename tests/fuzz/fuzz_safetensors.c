@@ -1,7 +1,7 @@
 /*
- * Any bytes as a safetensors file. Refused ones must say why; the tensors of accepted ones tile their
- * data. The first input byte says how much longer than its bytes the file claims to be, so that large
- * tensors, whose data a fuzzer cannot deliver, are reached too.
+ * Any bytes as a safetensors file. Refused ones must say why; the tensors of accepted ones tile
+ * their data. The first input byte says how much longer than its bytes the file claims to be, so
+ * that large tensors, whose data a fuzzer cannot deliver, are reached too.
  */
 #include "tests/fuzz/fuzz.h"
 

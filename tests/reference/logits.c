@@ -1,6 +1,6 @@
 /*
- * bn-logits FILE.gguf OUT N ID...: continues a prompt of ids greedily by N tokens and writes what the
- * engine computed, for tests/reference/check.py to compare with another implementation.
+ * bn-logits FILE.gguf OUT N ID...: continues a prompt of ids greedily by N tokens and writes what
+ * the engine computed, for tests/reference/check.py to compare with another implementation.
  *
  * OUT, little endian: u32 rows, u32 vocab, u32 id[rows] (prompt, then the N tokens drawn), f32
  * logits[rows][vocab]: row i is what follows ids 0..i.
@@ -32,7 +32,8 @@ static void draw(struct rig *rig, bn_token *ids, uint32_t n, uint32_t more)
 	seq = rig_sequence(rig, &config);
 	rig_run(rig, &seq, 1, CHUNK, NULL, 0);
 	if (seq->n_tokens != n + more) {
-		fprintf(stderr, "bn-logits: %u tokens came instead of %u\n", seq->n_tokens - n, more);
+		fprintf(stderr, "bn-logits: %u tokens came instead of %u\n", seq->n_tokens - n,
+			more);
 		exit(1);
 	}
 	memcpy(ids + n, seq->tokens + n, more * sizeof(*ids));

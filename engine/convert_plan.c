@@ -1,0 +1,126 @@
+#include "engine/convert_plan.h"
+
+#include "engine/quantize.h"
+#include "proto/assert.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const gguf_names[BN_PROJ_COUNT] = {
+	[BN_PROJ_Q] = "attn_q",      [BN_PROJ_K] = "attn_k",      [BN_PROJ_V] = "attn_v",
+	[BN_PROJ_O] = "attn_output", [BN_PROJ_GATE] = "ffn_gate", [BN_PROJ_UP] = "ffn_up",
+	[BN_PROJ_DOWN] = "ffn_down",
+};
+
+struct planner {
+	const struct bn_checkpoint *c;
+	struct bn_convert_plan *plan;
+};
+
+/* What rows of this width can be, at most as small as asked. */
+static enum bn_ggml_type embedding_type(const struct bn_checkpoint *c, enum bn_ggml_type type)
+{
+	if (type == BN_GGML_Q6_K && bn_quantize_row_bytes(type, c->dim) == 0) {
+		type = BN_GGML_Q8_0;
+	}
+	if (type == BN_GGML_Q8_0 && bn_quantize_row_bytes(type, c->dim) == 0) {
+		type = BN_GGML_F16;
+	}
+	return type == BN_GGML_Q6_K || type == BN_GGML_Q8_0 ? type : BN_GGML_F16;
+}
+
+static void add(struct planner *v, const char *source, const char *name, enum bn_ggml_type type,
+		uint32_t rows, uint32_t cols)
+{
+	struct bn_verify_tensor *t = &v->plan->tensors[v->plan->n];
+	struct bn_convert_job *job = &v->plan->jobs[v->plan->n++];
+	const uint64_t dims[2] = { cols, rows };
+
+	snprintf(job->source, sizeof(job->source), "%s", source);
+	snprintf(t->name, sizeof(t->name), "%s", name);
+	t->type = type;
+	t->rows = rows;
+	t->cols = cols;
+	job->n_dims = rows == 1 ? 1 : 2;
+	/* The checkpoint's dimensions are in range, and blocks were checked with them. */
+	bn_assert(bn_ggml_nbytes(type, job->n_dims, dims, &job->nbytes) == BN_GGML_FITS);
+	v->plan->total_bytes += job->nbytes;
+}
+
+static void add_norm(struct planner *v, uint32_t layer, const char *part, const char *name,
+		     uint32_t cols)
+{
+	char source[BN_CHECKPOINT_NAME_BYTES], target[BN_VERIFY_NAME_BYTES];
+
+	snprintf(source, sizeof(source), "model.layers.%u.%s.weight", layer, part);
+	snprintf(target, sizeof(target), "blk.%u.%s.weight", layer, name);
+	add(v, source, target, BN_GGML_F32, 1, cols);
+}
+
+static void add_projection(struct planner *v, uint32_t layer, enum bn_projection p)
+{
+	char source[BN_CHECKPOINT_NAME_BYTES], target[BN_VERIFY_NAME_BYTES];
+	uint32_t rows, cols;
+
+	bn_checkpoint_shape(v->c, p, &rows, &cols);
+	bn_checkpoint_projection(source, layer, p, "weight");
+	snprintf(target, sizeof(target), "blk.%u.%s.weight", layer, gguf_names[p]);
+	add(v, source, target, BN_GGML_I2_S, rows, cols);
+	v->plan->jobs[v->plan->n - 1].layer = layer;
+	v->plan->jobs[v->plan->n - 1].projection = p;
+}
+
+static void add_layer(struct planner *v, uint32_t l)
+{
+	const struct bn_checkpoint *c = v->c;
+
+	add_norm(v, l, "input_layernorm", "attn_norm", c->dim);
+	for (unsigned p = BN_PROJ_Q; p <= BN_PROJ_V; p++) {
+		add_projection(v, l, (enum bn_projection)p);
+	}
+	if (c->sub_norms) {
+		add_norm(v, l, c->attn_sub_norm, "attn_sub_norm", c->heads * c->head_dim);
+	}
+	add_projection(v, l, BN_PROJ_O);
+	add_norm(v, l, "post_attention_layernorm", "ffn_norm", c->dim);
+	add_projection(v, l, BN_PROJ_GATE);
+	add_projection(v, l, BN_PROJ_UP);
+	if (c->sub_norms) {
+		add_norm(v, l, c->ffn_sub_norm, "ffn_sub_norm", c->ffn);
+	}
+	add_projection(v, l, BN_PROJ_DOWN);
+}
+
+void bn_convert_plan_finish(struct bn_convert_plan *plan)
+{
+	free(plan->jobs);
+	free(plan->tensors);
+	memset(plan, 0, sizeof(*plan));
+}
+
+enum bn_status bn_convert_plan(struct bn_convert_plan *out, const struct bn_checkpoint *c,
+			       enum bn_ggml_type embedding, struct bn_error *err)
+{
+	const enum bn_ggml_type type = embedding_type(c, embedding);
+	const size_t most = 3 + (size_t)c->layers * (BN_PROJ_COUNT + 4);
+	struct bn_convert_plan plan = { 0 };
+	struct planner v = { .c = c, .plan = &plan };
+
+	plan.jobs = calloc(most, sizeof(*plan.jobs));
+	plan.tensors = calloc(most, sizeof(*plan.tensors));
+	if (plan.jobs == NULL || plan.tensors == NULL) {
+		bn_convert_plan_finish(&plan);
+		return bn_fail(err, BN_E_MEMORY, "no memory to plan %zu tensors", most);
+	}
+	add(&v, "model.embed_tokens.weight", "token_embd.weight", type, c->n_vocab, c->dim);
+	for (uint32_t l = 0; l < c->layers; l++) {
+		add_layer(&v, l);
+	}
+	add(&v, "model.norm.weight", "output_norm.weight", BN_GGML_F32, 1, c->dim);
+	if (!c->tied) {
+		add(&v, "lm_head.weight", "output.weight", type, c->n_vocab, c->dim);
+	}
+	*out = plan;
+	return BN_OK;
+}
