@@ -387,8 +387,8 @@ static enum bn_status write_all(struct conversion *v, const char *part)
 	for (size_t i = 0; i < v->plan.n; i++) {
 		const uint64_t dims[2] = { v->plan.tensors[i].cols, v->plan.tensors[i].rows };
 
-		bn_gguf_put_tensor(v->w, v->plan.tensors[i].name, v->plan.tensors[i].type, v->plan.jobs[i].n_dims,
-				   dims);
+		bn_gguf_put_tensor(v->w, v->plan.tensors[i].name, v->plan.tensors[i].type,
+				   v->plan.jobs[i].n_dims, dims);
 	}
 	for (size_t i = 0; i < v->plan.n && status == BN_OK && bn_gguf_writer_ok(v->w); i++) {
 		status = put_tensor(v, i);
@@ -438,7 +438,8 @@ static enum bn_status run(struct conversion *v, const char *path) BN_ON_HELPER
 	}
 	status = write_all(v, part);
 	if (status == BN_OK) {
-		status = bn_convert_verify(part, v->plan.tensors, v->plan.n, report_verified, v, v->err);
+		status = bn_convert_verify(part, v->plan.tensors, v->plan.n, report_verified, v,
+					   v->err);
 	}
 	if (status == BN_OK) {
 		status = put_in_place(v, part, path);

@@ -1,6 +1,6 @@
 /*
- * The tensors of a converted file, in the order of the file (embedding, each layer's as a step meets
- * them, the last norm, the output matrix), and where in the checkpoint each comes from.
+ * The tensors of a converted file, in the order of the file (embedding, each layer's as a step
+ * meets them, the last norm, the output matrix), and where in the checkpoint each comes from.
  *
  * It reads no weights. Only engine/convert.c uses it.
  */
@@ -28,8 +28,8 @@ struct bn_convert_plan {
 };
 
 /*
- * Lists them. Embedding and output matrix get the type asked for, or the next larger that rows of this
- * width can have: q6_k, q8_0, f16. BN_E_MEMORY. Any thread.
+ * Lists them. Embedding and output matrix get the type asked for, or the next larger that rows of
+ * this width can have: q6_k, q8_0, f16. BN_E_MEMORY. Any thread.
  */
 BN_MUST_USE enum bn_status bn_convert_plan(struct bn_convert_plan *out,
 					   const struct bn_checkpoint *c,

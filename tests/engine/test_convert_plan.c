@@ -14,10 +14,10 @@
 static void plan_lists_every_tensor_in_the_order_of_a_step(void **state)
 {
 	static const char *const wanted[] = {
-		"token_embd.weight",	    "blk.0.attn_norm.weight", "blk.0.attn_q.weight",
-		"blk.0.attn_k.weight",	    "blk.0.attn_v.weight",    "blk.0.attn_output.weight",
-		"blk.0.ffn_norm.weight",    "blk.0.ffn_gate.weight",  "blk.0.ffn_up.weight",
-		"blk.0.ffn_down.weight",    "blk.1.attn_norm.weight",
+		"token_embd.weight",     "blk.0.attn_norm.weight", "blk.0.attn_q.weight",
+		"blk.0.attn_k.weight",   "blk.0.attn_v.weight",    "blk.0.attn_output.weight",
+		"blk.0.ffn_norm.weight", "blk.0.ffn_gate.weight",  "blk.0.ffn_up.weight",
+		"blk.0.ffn_down.weight", "blk.1.attn_norm.weight",
 	};
 	struct bn_convert_plan plan = { 0 };
 	struct bn_checkpoint c = { 0 };
@@ -42,9 +42,8 @@ static void plan_lists_every_tensor_in_the_order_of_a_step(void **state)
 	}
 	assert_int_equal(bytes, plan.total_bytes);
 	/* Trits as n / 4 + 32, tables as halves, norms as floats. */
-	assert_int_equal(plan.total_bytes,
-			 2 * (2 * 128 * 128 + 2 * 64 * 128 + 3 * 128 * 256) / 4 + 14 * 32 +
-				 2 * 300 * 128 * 2 + 5 * 128 * 4);
+	assert_int_equal(plan.total_bytes, 2 * (2 * 128 * 128 + 2 * 64 * 128 + 3 * 128 * 256) / 4 +
+						   14 * 32 + 2 * 300 * 128 * 2 + 5 * 128 * 4);
 	bn_convert_plan_finish(&plan);
 	hf_expect(bn_convert_plan(&plan, &c, BN_GGML_Q6_K, &err), &err, BN_OK, "");
 	assert_int_equal(plan.tensors[0].type, BN_GGML_Q8_0); /* rows of 128 */

@@ -16,7 +16,7 @@ FAMILIES = {
         layers=30, dim=2560, ffn=6912, heads=20, kv_heads=5, vocab=128256, context=4096,
         theta=500000.0, eps=1e-5, tied=True, act="relu2", sub_norms="microsoft",
         tokenizer="llama3", eos=[128001, 128009],
-        tiny=dict(dim=256, ffn=384, heads=8, kv_heads=2, vocab=640)),
+        seed=2, tiny=dict(dim=256, ffn=384, heads=8, kv_heads=2, vocab=640, seed=1)),
     "bitnet-2b-4t-bf16": dict(
         cls="BitNetForCausalLM", model_type="bitnet", weights="latent", dtype="BF16",
         layers=30, dim=2560, ffn=6912, heads=20, kv_heads=5, vocab=128256, context=4096,

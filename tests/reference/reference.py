@@ -183,16 +183,18 @@ class Forward:
             f = self.rms(f, b["ffn_sub"])
         return x + self.product(b["down"], self.quantize(f, (i, "down"), flips, near)), k, v
 
-    def row(self, token, flips=frozenset()):
-        """(logits [vocab], near, what keep() wants) of the next token; keeps nothing itself."""
+    def row(self, token, flips=frozenset(), vocab=None):
+        """(logits [vocab], near, what keep() wants) of the next token; keeps nothing itself. With
+        `vocab` only the first so many logits: the output matrix is most of the work."""
         position, near, kept = len(self.k[0]), [], []
         x = self.m.embed[token].astype(np.float64)
         for i in range(self.m.layers):
             x, k, v = self.layer(i, x, position, flips, near)
             kept.append((k, v))
         x = self.rms(x, self.m.norm)
-        logits = np.concatenate([self.m.head[r:r + 8192].astype(np.float64) @ x
-                                 for r in range(0, len(self.m.head), 8192)])
+        head = self.m.head[:vocab]
+        logits = np.concatenate([head[r:r + 8192].astype(np.float64) @ x
+                                 for r in range(0, len(head), 8192)])
         return logits, sorted(near), kept
 
     def keep(self, kept):
