@@ -21,8 +21,8 @@ struct ask {
 	struct bn_error err;
 	char text[TEXT_MAX];
 	size_t n_text;
-	uint32_t tokens;      /* of deltas */
-	uint32_t completion;  /* of the outcome */
+	uint32_t tokens;     /* of deltas */
+	uint32_t completion; /* of the outcome */
 	int64_t seed;
 	const char *reason;
 	uint64_t load_ns, queue_ns;
@@ -88,8 +88,9 @@ static void on_done(void *who, const struct bn_outcome *o, const struct bn_error
 static struct stage *open_stage(uint32_t max_batch)
 {
 	struct stage *s = calloc(1, sizeof(*s));
-	struct bn_requests_limits limits = { .queue = 40, .queue_per_model = 30,
-					     .queue_per_user = 20, .max_batch = max_batch };
+	struct bn_requests_limits limits = {
+		.queue = 40, .queue_per_model = 30, .queue_per_user = 20, .max_batch = max_batch
+	};
 
 	rig_up(&s->rig);
 	rig_scheduler(&s->rig, 1, max_batch, 32, NULL, NULL);
@@ -180,22 +181,23 @@ static struct ask *finish_one(struct stage *s, const union bn_params *p)
 	return a;
 }
 
-/* Everything of finished requests has come back. */
+/* Everything of finished requests has come back: from helpers and the lead too, where a cancelled
+ * one may still be for a moment after it was answered. */
 static bool is_settled(void *who)
 {
 	struct stage *s = who;
 
 	bn_enter_loop();
 	return bn_budget_used_by_kind(s->rig.budget, BN_BUDGET_KV) == 0 &&
-	       bn_registry_waiting(s->rig.registry) == 0;
+	       bn_registry_waiting(s->rig.registry) == 0 &&
+	       bn_requests_count(s->rig.requests).running == 0 &&
+	       bn_requests_count(s->rig.requests).waiting == 0;
 }
 
+/* Fails when that does not happen in time. */
 static void settled(struct stage *s)
 {
 	rig_until(&s->rig, is_settled, s);
-	bn_enter_loop();
-	assert_int_equal(bn_requests_count(s->rig.requests).running, 0);
-	assert_int_equal(bn_requests_count(s->rig.requests).waiting, 0);
 }
 
 /* --- the good way --------------------------------------------------------------------------- */
@@ -519,7 +521,8 @@ static void requests_of_one_model_can_be_cancelled(void **state)
 	rig_for(&s->rig, 30);
 	bn_enter_loop();
 	assert_int_equal(bn_requests_cancel_model(s->rig.requests, rig_entry(&s->rig, "ann"),
-						  BN_E_CANCELLED), 1);
+						  BN_E_CANCELLED),
+			 1);
 	until_done(s, a);
 	until_done(s, b);
 	assert_true(a->failed && !b->failed);
@@ -562,16 +565,17 @@ static void requests_survive_a_random_walk(void **state)
 
 			bn_enter_loop();
 			if (what < 3 && s->n < ASKS_MAX) {
-				union bn_params p = params_of(rand_r(&seed) % 2 ? "ann" : "bob",
-							      "once upon a time",
-							      1 + rand_r(&seed) % 400);
+				union bn_params p =
+					params_of(rand_r(&seed) % 2 ? "ann" : "bob",
+						  "once upon a time", 1 + rand_r(&seed) % 400);
 				struct bn_error err;
 
 				p.completions.group.has_stream = true;
 				p.completions.group.stream = rand_r(&seed) % 2 == 0;
 				p.completions.group.has_deadline_ms = rand_r(&seed) % 4 == 0;
 				p.completions.group.deadline_ms = 1 + rand_r(&seed) % 40;
-				if (start_as(s, &p, (uid_t)(rand_r(&seed) % 3), &a, &err) != BN_OK) {
+				if (start_as(s, &p, (uid_t)(rand_r(&seed) % 3), &a, &err) !=
+				    BN_OK) {
 					s->n--;
 					memset(&s->ask[s->n], 0, sizeof(s->ask[0]));
 				}
