@@ -248,8 +248,7 @@ void bn_client_end(struct bn_client_params *p)
 /* ---- connection --------------------------------------------------------------------------- */
 
 static enum bn_client_status fail(struct bn_client *c, enum bn_client_status status,
-				  const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+				  const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 static enum bn_client_status fail(struct bn_client *c, enum bn_client_status status,
 				  const char *format, ...)
@@ -333,8 +332,9 @@ enum bn_client_status bn_client_open(struct bn_client **out, const char *path)
 		path = bn_client_default_path(found, sizeof(found));
 	}
 	if (strlen(path) >= sizeof(c->path)) {
-		return fail(c, BN_CLIENT_UNREACHABLE, "the socket path is longer than %zu bytes: %s",
-			    sizeof(c->path) - 1, path);
+		return fail(c, BN_CLIENT_UNREACHABLE,
+			    "the socket path is longer than %zu bytes: %s", sizeof(c->path) - 1,
+			    path);
 	}
 	memcpy(c->path, path, strlen(path) + 1);
 	return connect_to(c);
@@ -386,7 +386,8 @@ static enum bn_client_status flush(struct bn_client *c)
 		} else if (n < 0 && errno == EINTR) {
 			continue;
 		} else {
-			/* What the daemon said last may still lie in the socket: it is read first. */
+			/* What the daemon said last may still lie in the socket: it is read first.
+			 */
 			return BN_CLIENT_DISCONNECTED;
 		}
 	}
@@ -593,8 +594,10 @@ enum bn_client_status bn_client_call(struct bn_client *c, const char *method,
 		struct pollfd wait = { .fd = c->fd, .events = bn_client_events(c) };
 		int n = poll(&wait, 1, TICK_MS);
 
-		/* Asked every time round: a signal may fall between two polls that both find data. */
-		if (hooks != NULL && hooks->keep_waiting != NULL && !hooks->keep_waiting(hooks->who)) {
+		/* Asked every time round: a signal may fall between two polls that both find data.
+		 */
+		if (hooks != NULL && hooks->keep_waiting != NULL &&
+		    !hooks->keep_waiting(hooks->who)) {
 			return fail(c, BN_CLIENT_GIVEN_UP, "interrupted");
 		}
 		if (n <= 0) {

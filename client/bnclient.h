@@ -121,7 +121,8 @@ BN_CLIENT_API void bn_client_bin(struct bn_client_params *p, const char *key, co
 				 size_t n);
 BN_CLIENT_API void bn_client_map(struct bn_client_params *p, const char *key);
 BN_CLIENT_API void bn_client_array(struct bn_client_params *p, const char *key);
-BN_CLIENT_API void bn_client_end(struct bn_client_params *p); /* closes the innermost map or array */
+BN_CLIENT_API void bn_client_end(
+	struct bn_client_params *p); /* closes the innermost map or array */
 
 /* ---- the connection ---------------------------------------------------------------------- */
 

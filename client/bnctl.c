@@ -186,7 +186,8 @@ static int parse_option(struct bn_ctl *ctl, int argc, char **argv, int *i)
 	}
 	if (value == NULL) {
 		if (*i + 1 >= argc) {
-			bn_ctl_complain(ctl, "--%s needs a value: --%s %s", o->name, o->name, o->value);
+			bn_ctl_complain(ctl, "--%s needs a value: --%s %s", o->name, o->name,
+					o->value);
 			return BN_EXIT_USAGE;
 		}
 		value = argv[++*i];
@@ -295,8 +296,8 @@ static void print_command_help(const struct bn_term *t, const struct bn_ctl_comm
 	const char *bold = bn_term_colour(t, BN_COLOUR_BOLD);
 	const char *plain = bn_term_colour(t, BN_COLOUR_PLAIN);
 
-	fprintf(t->to, "%s\n\n%sUsage%s\n    bnctl %s %s%s[OPTIONS]\n\n%s\n", c->summary, bold, plain,
-		c->name, c->operands, c->operands[0] != '\0' ? " " : "", c->help);
+	fprintf(t->to, "%s\n\n%sUsage%s\n    bnctl %s %s%s[OPTIONS]\n\n%s\n", c->summary, bold,
+		plain, c->name, c->operands, c->operands[0] != '\0' ? " " : "", c->help);
 	if (c->alias != NULL) {
 		fprintf(t->to, "\nAlso: bnctl %s\n", c->alias);
 	}
@@ -415,8 +416,9 @@ int bn_ctl_report(struct bn_ctl *ctl, enum bn_client_status status,
 	case BN_CLIENT_UNREACHABLE:
 		bn_ctl_complain(ctl, "%s", text);
 		if (ctl->client != NULL && bn_client_path(ctl->client)[0] != '\0') {
-			bn_ctl_complain(ctl, "is bnd running? `systemctl status bnd`, or start your "
-					     "own with `bnd &`; --socket names another socket");
+			bn_ctl_complain(ctl,
+					"is bnd running? `systemctl status bnd`, or start your "
+					"own with `bnd &`; --socket names another socket");
 		}
 		return BN_EXIT_UNAVAILABLE;
 	case BN_CLIENT_DISCONNECTED:

@@ -54,9 +54,9 @@ struct bn_ctl_command {
 	const char *alias;    /* second name (ollama's), or NULL        */
 	const char *operands; /* "MODEL [PROMPT]"                       */
 	int min_operands;
-	int max_operands;     /* -1: any number                         */
-	const char *summary;  /* one line of `bnctl help`               */
-	const char *help;     /* paragraphs of `bnctl help VERB`        */
+	int max_operands;                    /* -1: any number                         */
+	const char *summary;                 /* one line of `bnctl help`               */
+	const char *help;                    /* paragraphs of `bnctl help VERB`        */
 	const struct bn_ctl_option *options; /* ends with name NULL; or NULL */
 	int (*run)(struct bn_ctl *ctl);      /* exit code                */
 };

@@ -187,7 +187,8 @@ static bool obey(struct chat *c, const char *line)
 		fputs("The conversation starts anew.\n", c->ctl->err.to);
 	} else if (strncmp(line, "/system", 7) == 0 && (line[7] == ' ' || line[7] == '\0')) {
 		set_system(c, line[7] == ' ' ? line + 8 : "");
-		fputs("The system prompt is set and the conversation starts anew.\n", c->ctl->err.to);
+		fputs("The system prompt is set and the conversation starts anew.\n",
+		      c->ctl->err.to);
 	} else {
 		fputs("/clear         forget the conversation\n"
 		      "/system TEXT   set the system prompt and start anew\n"
@@ -209,7 +210,8 @@ static int converse(struct chat *c)
 		bn_ctl_clear_interrupts();
 		text = read_message(c);
 		if (text == NULL && bn_ctl_interrupts() > 0 && c->editing) {
-			/* Ctrl-C at the prompt drops the line; twice in a row would be Ctrl-D's job. */
+			/* Ctrl-C at the prompt drops the line; twice in a row would be Ctrl-D's
+			 * job. */
 			fputc('\n', c->ctl->err.to);
 			continue;
 		}

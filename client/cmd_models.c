@@ -89,7 +89,8 @@ static int run_ls(struct bn_ctl *ctl)
 		}
 	}
 	if (table.n_rows == 0) {
-		bn_ctl_complain(ctl, "no models are configured; add one to bnd.yaml under `models:`");
+		bn_ctl_complain(ctl,
+				"no models are configured; add one to bnd.yaml under `models:`");
 	} else {
 		bn_table_print(&table, &ctl->out);
 	}
@@ -127,9 +128,9 @@ static void print_evictions(struct bn_ctl *ctl, struct bn_client_value list)
 		char bytes[32], ago[32];
 		int64_t age = now_ms() - number(e, "ts_ms");
 
-		fprintf(ctl->out.to, "  %.*s  %s ago, %.*s%s%.*s, freed %s\n", (int)model.n, model.at,
-			bn_term_ms(ago, sizeof(ago), age < 0 ? 0 : age), (int)reason.n, reason.at,
-			whom.n > 0 ? " for " : "", (int)whom.n, whom.at,
+		fprintf(ctl->out.to, "  %.*s  %s ago, %.*s%s%.*s, freed %s\n", (int)model.n,
+			model.at, bn_term_ms(ago, sizeof(ago), age < 0 ? 0 : age), (int)reason.n,
+			reason.at, whom.n > 0 ? " for " : "", (int)whom.n, whom.at,
 			bn_term_bytes(bytes, sizeof(bytes), number(e, "freed_bytes")));
 	}
 }
@@ -138,7 +139,8 @@ static void print_memory(struct bn_ctl *ctl, struct bn_client_value result)
 {
 	char used[32], budget[32], weights[32], kv[32], scratch[32];
 
-	fprintf(ctl->out.to, "\nMemory: %s of %s reserved (weights %s, context %s, working space %s)\n",
+	fprintf(ctl->out.to,
+		"\nMemory: %s of %s reserved (weights %s, context %s, working space %s)\n",
 		bn_term_bytes(used, sizeof(used), number(result, "memory.used_bytes")),
 		bn_term_bytes(budget, sizeof(budget), number(result, "memory.budget_bytes")),
 		bn_term_bytes(weights, sizeof(weights), number(result, "memory.weights_bytes")),
@@ -161,7 +163,8 @@ static void ps_row(struct bn_table *table, struct bn_client_value model)
 		struct bn_client_text t = bn_client_text(state);
 		double done = bn_client_get_num(bn_client_get(model, "progress"), 0);
 
-		bn_table_cell(table, 1, BN_COLOUR_YELLOW, "%.*s %.0f %%", (int)t.n, t.at, done * 100);
+		bn_table_cell(table, 1, BN_COLOUR_YELLOW, "%.*s %.0f %%", (int)t.n, t.at,
+			      done * 100);
 	}
 	cell_text(table, 2, BN_COLOUR_PLAIN, bn_client_get(model, "kernel"));
 	cell_bytes(table, 3, total);
@@ -372,7 +375,8 @@ static const struct bn_ctl_option load_options[] = {
 	{ 0, "keep-alive", BN_CTL_TEXT, "TIME", "keep_alive", false,
 	  "How long it stays when idle: 10m, 0s, -1 for ever." },
 	{ 0, "pin", BN_CTL_FLAG, NULL, "pin", false, "Never evict it to make room." },
-	{ 0, "no-wait", BN_CTL_FLAG, NULL, NULL, false, "Return at once instead of when it is ready." },
+	{ 0, "no-wait", BN_CTL_FLAG, NULL, NULL, false,
+	  "Return at once instead of when it is ready." },
 	{ 0, NULL, BN_CTL_FLAG, NULL, NULL, false, NULL },
 };
 

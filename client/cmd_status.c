@@ -46,9 +46,10 @@ static int run_status(struct bn_ctl *ctl)
 	print_bar(ctl, number(r, "memory.used_bytes"), number(r, "memory.budget_bytes"));
 	printf(" %s of %s\n", bn_term_bytes(used, sizeof(used), number(r, "memory.used_bytes")),
 	       bn_term_bytes(budget, sizeof(budget), number(r, "memory.budget_bytes")));
-	printf("requests  %" PRId64 " running, %" PRId64 " waiting (yours: %" PRId64 " and %" PRId64 ")\n",
-	       number(r, "requests.running"), number(r, "requests.queued"), number(r, "own.running"),
-	       number(r, "own.queued"));
+	printf("requests  %" PRId64 " running, %" PRId64 " waiting (yours: %" PRId64 " and %" PRId64
+	       ")\n",
+	       number(r, "requests.running"), number(r, "requests.queued"),
+	       number(r, "own.running"), number(r, "own.queued"));
 	printf("so far    %" PRId64 " requests, %" PRId64 " prompt tokens, %" PRId64
 	       " generated, %" PRId64 " cancelled, %" PRId64 " failed\n",
 	       number(r, "totals.requests"), number(r, "totals.prompt_tokens"),

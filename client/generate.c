@@ -14,7 +14,6 @@
 /* One request is in flight on a connection at a time, so its name can be the same every time. */
 static const char request_id[] = "bnctl";
 
-
 struct stream {
 	struct bn_ctl *ctl;
 	struct bn_generated *made;
@@ -61,7 +60,8 @@ static void show_waiting(struct stream *s, struct bn_client_value params)
 		struct bn_client_value progress = bn_client_get(params, "progress");
 
 		snprintf(text, sizeof(text), "%.*s", (int)state.n, state.at);
-		bn_term_progress(&ctl->err, ctl->operands[0], bn_client_get_num(progress, -1), text);
+		bn_term_progress(&ctl->err, ctl->operands[0], bn_client_get_num(progress, -1),
+				 text);
 	} else if (event.n == 6 && memcmp(event.at, "queued", 6) == 0) {
 		int64_t ahead = bn_client_get_int(bn_client_get(params, "position"), 0);
 
@@ -137,10 +137,11 @@ static int settle(struct stream *s, enum bn_client_status status,
 	}
 	if (status == BN_CLIENT_GIVEN_UP || (status == BN_CLIENT_REFUSED && reply->code == 499)) {
 		s->made->cancelled = true;
-		bn_ctl_complain(ctl, "%s", status == BN_CLIENT_GIVEN_UP
-						   ? "stopped waiting; the request ends with the "
-						     "connection"
-						   : "cancelled");
+		bn_ctl_complain(ctl, "%s",
+				status == BN_CLIENT_GIVEN_UP
+					? "stopped waiting; the request ends with the "
+					  "connection"
+					: "cancelled");
 		return BN_EXIT_INTERRUPTED;
 	}
 	if (status != BN_CLIENT_OK) {
@@ -159,10 +160,9 @@ int bn_generate(struct bn_ctl *ctl, const char *method, struct bn_client_params 
 		struct bn_generated *made)
 {
 	struct stream s = { .ctl = ctl, .made = made };
-	struct bn_client_hooks hooks = { .size = sizeof(hooks),
-					 .who = &s,
-					 .event = on_event,
-					 .keep_waiting = keep_waiting };
+	struct bn_client_hooks hooks = {
+		.size = sizeof(hooks), .who = &s, .event = on_event, .keep_waiting = keep_waiting
+	};
 	struct bn_client_reply reply;
 	int code;
 

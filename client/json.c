@@ -22,7 +22,8 @@ static json_t *words_to_json(const unsigned char *at, size_t n, bool is_float)
 		float number;
 
 		memcpy(&number, &word, sizeof(number));
-		json_array_append_new(array, is_float ? json_real((double)number) : json_integer(word));
+		json_array_append_new(array,
+				      is_float ? json_real((double)number) : json_integer(word));
 	}
 	return array;
 }

@@ -28,9 +28,9 @@ void bn_term_init(struct bn_term *t, FILE *to, bool no_colour)
 const char *bn_term_colour(const struct bn_term *t, enum bn_colour colour)
 {
 	static const char *const codes[] = {
-		[BN_COLOUR_PLAIN] = "\033[0m",   [BN_COLOUR_BOLD] = "\033[1m",
-		[BN_COLOUR_DIM] = "\033[2m",     [BN_COLOUR_RED] = "\033[31m",
-		[BN_COLOUR_GREEN] = "\033[32m",  [BN_COLOUR_YELLOW] = "\033[33m",
+		[BN_COLOUR_PLAIN] = "\033[0m",  [BN_COLOUR_BOLD] = "\033[1m",
+		[BN_COLOUR_DIM] = "\033[2m",    [BN_COLOUR_RED] = "\033[31m",
+		[BN_COLOUR_GREEN] = "\033[32m", [BN_COLOUR_YELLOW] = "\033[33m",
 		[BN_COLOUR_CYAN] = "\033[36m",
 	};
 
@@ -203,7 +203,8 @@ void bn_table_print(struct bn_table *b, const struct bn_term *t)
 		}
 	}
 	for (unsigned c = 0; c < b->columns; c++) {
-		print_cell(t, b->head[c], BN_COLOUR_BOLD, width[c], b->right[c], c + 1 == b->columns);
+		print_cell(t, b->head[c], BN_COLOUR_BOLD, width[c], b->right[c],
+			   c + 1 == b->columns);
 	}
 	for (size_t r = 0; r < b->n_rows; r++) {
 		for (unsigned c = 0; c < b->columns; c++) {

@@ -15,66 +15,80 @@ static_assert(BN_MAY_STATUS == 1 << 0 && BN_MAY_GENERATE == 1 << 1 && BN_MAY_LOA
 	      "may_words are the bits in this order");
 
 /* clang-format off: one row of the table is one setting */
-#define KIB            1024
-#define MIB            (INT64_C(1) << 20)
-#define PIB            (INT64_C(1) << 50)
-#define HOUR_MS        3600000
-#define YEAR_MS        INT64_C(31536000000)
-#define IN(s, member)  offsetof(struct s, member)
-#define NO_HAS         .has = SIZE_MAX
-#define RANGE(lo, hi)  .min = (lo), .max = (hi)
-#define NUMS(lo, hi)   .num_min = (lo), .num_max = (hi)
-#define SINCE(moment)  .when = BN_CONFIG_##moment
+#define KIB           1024
+#define MIB           (INT64_C(1) << 20)
+#define PIB           (INT64_C(1) << 50)
+#define HOUR_MS       3600000
+#define YEAR_MS       INT64_C(31536000000)
+#define IN(s, member) offsetof(struct s, member)
+#define NO_HAS        .has = SIZE_MAX
+#define RANGE(lo, hi) .min = (lo), .max = (hi)
+#define NUMS(lo, hi)  .num_min = (lo), .num_max = (hi)
+#define SINCE(moment) .when = BN_CONFIG_##moment
 
 /* A member of struct bn_config under its own path. */
-#define ROOT(p, TYPE, m, text) .path = p, .type = BN_SETTING_##TYPE, .at = IN(bn_config, m), \
-	.fallback = text, NO_HAS
-#define MODEL(p, TYPE, m, text) .path = "models[]." p, .type = BN_SETTING_##TYPE, \
-	.at = IN(bn_config_model, m), .fallback = text
-#define RULE(p, TYPE, m) .path = "access[]." p, .type = BN_SETTING_##TYPE, \
-	.at = IN(bn_config_rule, m), NO_HAS
+#define ROOT(p, TYPE, m, text) \
+	.path = p, .type = BN_SETTING_##TYPE, .at = IN(bn_config, m), .fallback = text, NO_HAS
+#define MODEL(p, TYPE, m, text)                                                         \
+	.path = "models[]." p, .type = BN_SETTING_##TYPE, .at = IN(bn_config_model, m), \
+	.fallback = text
+#define RULE(p, TYPE, m) \
+	.path = "access[]." p, .type = BN_SETTING_##TYPE, .at = IN(bn_config_rule, m), NO_HAS
 
 /* The sampling values, once for all models and once for each. */
 #define SAMPLING_ROW(prefix, S, name, TYPE, limits, without, sentence) \
-	{ .path = prefix #name, .type = BN_SETTING_##TYPE, .at = IN(S, name), \
-	  .has = IN(S, has_##name), limits, SINCE(NOW), .missing = without, .doc = sentence },
-#define SAMPLING(ROW) \
-	ROW(temperature, NUM, NUMS(0, 5), "the model file's, else 0.8", \
-	    "Randomness; 0 always takes the likeliest token.") \
-	ROW(top_k, INT, RANGE(0, 1048576), "the model file's, else 40", \
-	    "Keep the k likeliest tokens; 0 keeps all.") \
-	ROW(top_p, NUM, NUMS(0, 1), "the model file's, else 0.95", \
-	    "Keep the likeliest tokens whose probabilities sum to p; 1 keeps all.") \
-	ROW(min_p, NUM, NUMS(0, 1), "the model file's, else 0.05", \
-	    "Drop tokens less likely than this share of the likeliest; 0 keeps all.") \
+	{ .path = prefix #name,                                        \
+	  .type = BN_SETTING_##TYPE,                                   \
+	  .at = IN(S, name),                                           \
+	  .has = IN(S, has_##name),                                    \
+	  limits,                                                      \
+	  SINCE(NOW),                                                  \
+	  .missing = without,                                          \
+	  .doc = sentence },
+#define SAMPLING(ROW)                                                                        \
+	ROW(temperature, NUM, NUMS(0, 5), "the model file's, else 0.8",                      \
+	    "Randomness; 0 always takes the likeliest token.")                               \
+	ROW(top_k, INT, RANGE(0, 1048576), "the model file's, else 40",                      \
+	    "Keep the k likeliest tokens; 0 keeps all.")                                     \
+	ROW(top_p, NUM, NUMS(0, 1), "the model file's, else 0.95",                           \
+	    "Keep the likeliest tokens whose probabilities sum to p; 1 keeps all.")          \
+	ROW(min_p, NUM, NUMS(0, 1), "the model file's, else 0.05",                           \
+	    "Drop tokens less likely than this share of the likeliest; 0 keeps all.")        \
 	ROW(typical_p, NUM, NUMS(0, 1), "1", "Locally typical sampling; 1 switches it off.") \
-	ROW(repeat_penalty, NUM, NUMS(0.1, 10), "1", \
-	    "Divides the score of tokens seen lately; 1 switches it off.") \
-	ROW(repeat_last_n, INT, RANGE(-1, 1048576), "64", \
-	    "How many tokens the penalties look back; 0 none, -1 the whole context.") \
-	ROW(presence_penalty, NUM, NUMS(-2, 2), "0", \
-	    "Subtracted from the score of every token already seen.") \
-	ROW(frequency_penalty, NUM, NUMS(-2, 2), "0", \
+	ROW(repeat_penalty, NUM, NUMS(0.1, 10), "1",                                         \
+	    "Divides the score of tokens seen lately; 1 switches it off.")                   \
+	ROW(repeat_last_n, INT, RANGE(-1, 1048576), "64",                                    \
+	    "How many tokens the penalties look back; 0 none, -1 the whole context.")        \
+	ROW(presence_penalty, NUM, NUMS(-2, 2), "0",                                         \
+	    "Subtracted from the score of every token already seen.")                        \
+	ROW(frequency_penalty, NUM, NUMS(-2, 2), "0",                                        \
 	    "Subtracted once for each time the token was seen.")
 
-#define GLOBAL_ROW(name, TYPE, limits, without, sentence) \
-	{ .path = "defaults." #name, .type = BN_SETTING_##TYPE, \
-	  .at = IN(bn_config, defaults.sampling.name), \
-	  .has = IN(bn_config, defaults.sampling.has_##name), limits, SINCE(NOW), \
-	  .missing = without, .doc = sentence },
-#define OWN_ROW(name, TYPE, limits, without, sentence) \
-	{ .path = "models[].defaults." #name, .type = BN_SETTING_##TYPE, \
-	  .at = IN(bn_config_model, sampling.name), \
-	  .has = IN(bn_config_model, sampling.has_##name), limits, SINCE(NOW), \
-	  .missing = "that of the section defaults", .doc = sentence },
+#define GLOBAL_ROW(name, TYPE, limits, without, sentence)     \
+	{ .path = "defaults." #name,                          \
+	  .type = BN_SETTING_##TYPE,                          \
+	  .at = IN(bn_config, defaults.sampling.name),        \
+	  .has = IN(bn_config, defaults.sampling.has_##name), \
+	  limits,                                             \
+	  SINCE(NOW),                                         \
+	  .missing = without,                                 \
+	  .doc = sentence },
+#define OWN_ROW(name, TYPE, limits, without, sentence)     \
+	{ .path = "models[].defaults." #name,              \
+	  .type = BN_SETTING_##TYPE,                       \
+	  .at = IN(bn_config_model, sampling.name),        \
+	  .has = IN(bn_config_model, sampling.has_##name), \
+	  limits,                                          \
+	  SINCE(NOW),                                      \
+	  .missing = "that of the section defaults",       \
+	  .doc = sentence },
 
 static const struct bn_setting table[] = {
 	{ ROOT("socket.path", TEXT, socket.path, "\0"), SINCE(RESTART),
 	  .missing = "/run/bnd/bnd.sock as a system service, else $XDG_RUNTIME_DIR/bnd/bnd.sock",
 	  .doc = "Where clients connect; not used when systemd hands over the socket." },
 	{ ROOT("socket.group", TEXT, socket.group, ""), SINCE(RESTART),
-	  .missing = "the group bnd runs as",
-	  .doc = "Group of the socket, a name or a number." },
+	  .missing = "the group bnd runs as", .doc = "Group of the socket, a name or a number." },
 	{ ROOT("socket.mode", MODE, socket.mode, "0660"), SINCE(RESTART),
 	  .doc = "Permission bits of the socket: who may connect at all." },
 
@@ -104,13 +118,15 @@ static const struct bn_setting table[] = {
 	  .doc = "What clients call it." },
 	{ MODEL("path", TEXT, path, NULL), NO_HAS, .must = true, SINCE(NEXT_LOAD),
 	  .doc = "The GGUF file; a relative path starts at the folder of this file." },
-	{ MODEL("aliases", NAMES, aliases, "[]"), NO_HAS, SINCE(NOW), .doc = "Other names for it." },
+	{ MODEL("aliases", NAMES, aliases, "[]"), NO_HAS, SINCE(NOW),
+	  .doc = "Other names for it." },
 	{ MODEL("context", COUNT, context, "0"), NO_HAS, RANGE(0, 1048576), SINCE(NEXT_LOAD),
 	  .doc = "Longest prompt and answer together, in tokens; 0: what it was trained for." },
 	{ MODEL("weight", COUNT, weight, "1"), NO_HAS, RANGE(1, 1000), SINCE(NOW),
 	  .doc = "Share of the processor against other busy models: 2 gets twice the time of 1." },
-	{ MODEL("keep_alive", KEEP, keep_alive_ms, NULL), .has = IN(bn_config_model, has_keep_alive),
-	  RANGE(0, YEAR_MS), SINCE(NOW), .missing = "that of the section defaults",
+	{ MODEL("keep_alive", KEEP, keep_alive_ms, NULL),
+	  .has = IN(bn_config_model, has_keep_alive), RANGE(0, YEAR_MS), SINCE(NOW),
+	  .missing = "that of the section defaults",
 	  .doc = "How long it stays in memory after its last request." },
 	{ MODEL("pin", BOOL, pin, "false"), NO_HAS, SINCE(NOW),
 	  .doc = "Never take it out of memory to make room for another." },
@@ -126,8 +142,8 @@ static const struct bn_setting table[] = {
 	  .doc = "Longest answer when a request does not say." },
 	SAMPLING(OWN_ROW)
 
-	{ ROOT("limits.clients", COUNT, limits.clients, "1024"), RANGE(1, 65536), SINCE(NOW),
-	  .doc = "Connections at a time." },
+		{ ROOT("limits.clients", COUNT, limits.clients, "1024"), RANGE(1, 65536),
+		  SINCE(NOW), .doc = "Connections at a time." },
 	{ ROOT("limits.connections_per_user", COUNT, limits.connections_per_user, "256"),
 	  RANGE(1, 65536), SINCE(NOW), .doc = "Connections of one user at a time." },
 	{ ROOT("limits.in_flight", COUNT, limits.in_flight, "64"), RANGE(1, 65536), SINCE(NOW),
@@ -138,10 +154,11 @@ static const struct bn_setting table[] = {
 	  SINCE(NOW), .doc = "Requests that wait for one model." },
 	{ ROOT("limits.queue_per_user", COUNT, limits.queue_per_user, "64"), RANGE(1, 1048576),
 	  SINCE(NOW), .doc = "Requests of one user that wait." },
-	{ ROOT("limits.message", SIZE, limits.message, "16MiB"), RANGE(4 * KIB, 16 * MIB), SINCE(NOW),
-	  .doc = "Largest message a client may send." },
-	{ ROOT("limits.output_soft", SIZE, limits.output_soft, "256KiB"), RANGE(4 * KIB, 1024 * MIB),
-	  SINCE(NOW), .doc = "Unread output of a client at which its generations pause." },
+	{ ROOT("limits.message", SIZE, limits.message, "16MiB"), RANGE(4 * KIB, 16 * MIB),
+	  SINCE(NOW), .doc = "Largest message a client may send." },
+	{ ROOT("limits.output_soft", SIZE, limits.output_soft, "256KiB"),
+	  RANGE(4 * KIB, 1024 * MIB), SINCE(NOW),
+	  .doc = "Unread output of a client at which its generations pause." },
 	{ ROOT("limits.output_hard", SIZE, limits.output_hard, "1MiB"), RANGE(4 * KIB, 1024 * MIB),
 	  SINCE(NOW), .doc = "Unread output of a client at which it is disconnected." },
 	{ ROOT("limits.stall_timeout", DURATION, limits.stall_timeout_ms, "10s"),
@@ -159,8 +176,8 @@ static const struct bn_setting table[] = {
 	  SINCE(NOW), .doc = "How long a model stays in memory after its last request." },
 	SAMPLING(GLOBAL_ROW)
 
-	{ RULE("user", TEXT, user), SINCE(NOW), .missing = "the entry names a group",
-	  .doc = "A user, by name or number." },
+		{ RULE("user", TEXT, user), SINCE(NOW), .missing = "the entry names a group",
+		  .doc = "A user, by name or number." },
 	{ RULE("group", TEXT, group), SINCE(NOW), .missing = "the entry names a user",
 	  .doc = "A group, by name or number; supplementary groups count." },
 	{ RULE("may", WORDS, may), .must = true, SINCE(NOW), .words = may_words,

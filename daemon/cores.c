@@ -61,9 +61,11 @@ static enum bn_status take_list(struct bn_cores *out, const struct bn_config_num
 		uint32_t cpu = list->at[i];
 
 		if (cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, mask)) {
-			return bn_fail(err, BN_E_CONFIG,
-				       "workers.cores: core %u does not exist or is not ours to use "
-				       "(affinity mask, cpuset)", cpu);
+			return bn_fail(
+				err, BN_E_CONFIG,
+				"workers.cores: core %u does not exist or is not ours to use "
+				"(affinity mask, cpuset)",
+				cpu);
 		}
 		out->at[out->n++] = cpu;
 	}
@@ -103,7 +105,8 @@ enum bn_status bn_cores_choose(struct bn_cores *out, const struct bn_config_core
 	if (want->count > cores.n) {
 		return bn_fail(err, BN_E_CONFIG,
 			       "workers.cores: %u wanted, but only %u may be used (affinity mask, "
-			       "cpuset)", want->count, cores.n);
+			       "cpuset)",
+			       want->count, cores.n);
 	}
 	cores.n = want->count > 0 ? want->count : n_cores;
 	*out = cores;

@@ -23,8 +23,8 @@ struct bn_cores {
 /*
  * The cores for `workers.cores`: the list as it is, or the first `count`, or all (auto) of the
  * hardware threads in our affinity mask, of which those that share a core with an earlier one come
- * last and are not taken by auto. `sys` is "/sys" in production; what cannot be read there counts as
- * a core of its own. BN_E_CONFIG when the list names one we may not use, or count is more than
+ * last and are not taken by auto. `sys` is "/sys" in production; what cannot be read there counts
+ * as a core of its own. BN_E_CONFIG when the list names one we may not use, or count is more than
  * there are; BN_E_IO when the kernel does not tell our mask. At start only.
  */
 BN_MUST_USE enum bn_status bn_cores_choose(struct bn_cores *out, const struct bn_config_cores *want,

@@ -128,8 +128,8 @@ bool bn_entry_is_same(const struct bn_entry *e, const struct bn_config_model *co
 {
 	const char *template = config->template != NULL ? config->template : "auto";
 
-	return strcmp(e->config.path, config->path) == 0 &&
-	       e->config.context == config->context && strcmp(e->config.template, template) == 0 &&
+	return strcmp(e->config.path, config->path) == 0 && e->config.context == config->context &&
+	       strcmp(e->config.template, template) == 0 &&
 	       same_strings(&e->config.kernels, &config->kernels);
 }
 
@@ -138,8 +138,8 @@ static uint64_t look_at_file(const char *path)
 {
 	struct stat st;
 
-	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 ? (uint64_t)st.st_size :
-									       0;
+	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 ? (uint64_t)st.st_size
+									     : 0;
 }
 
 enum bn_status bn_entry_new(struct bn_entry **out, const struct bn_entry_context *context,
@@ -336,8 +336,8 @@ static struct bn_model_options options_of(const struct bn_entry *e, const char *
 		.cpu = e->context.cpu,
 		.kernels = e->config.kernels.n > 0 ? kernels : NULL,
 		.chat_template = template,
-		.max_context = e->config.context < UINT32_MAX ? (uint32_t)e->config.context :
-								UINT32_MAX,
+		.max_context =
+			e->config.context < UINT32_MAX ? (uint32_t)e->config.context : UINT32_MAX,
 	};
 }
 

@@ -28,11 +28,11 @@
 #include <uv.h>
 
 /* X(SYMBOL, word) */
-#define BN_ENTRY_STATE_TABLE(X)                                                                    \
-	X(COLD, "cold")                                                                            \
-	X(LOADING, "loading")                                                                      \
-	X(READY, "ready")                                                                          \
-	X(DRAINING, "draining")                                                                    \
+#define BN_ENTRY_STATE_TABLE(X) \
+	X(COLD, "cold")         \
+	X(LOADING, "loading")   \
+	X(READY, "ready")       \
+	X(DRAINING, "draining") \
 	X(FAILED, "failed")
 
 #define BN_ENTRY_STATE_ENUM(SYMBOL, word) BN_ENTRY_##SYMBOL,
@@ -66,40 +66,41 @@ struct bn_entry {
 	struct bn_entry_context context;
 	struct bn_config_model config; /* our own copy */
 	enum bn_entry_state state;
-	enum bn_entry_phase phase;     /* while LOADING */
-	bool cancelled;                /* while LOADING: it shall end */
+	enum bn_entry_phase phase; /* while LOADING */
+	bool cancelled;            /* while LOADING: it shall end */
 	bool has_info;
-	struct bn_model_info info;     /* of the last plan; with digest once loaded */
-	uint64_t file_bytes;           /* 0: the file could not be looked at */
-	uint64_t weights_bytes;        /* held while READY, wanted while in ROOM */
+	struct bn_model_info info; /* of the last plan; with digest once loaded */
+	uint64_t file_bytes;       /* 0: the file could not be looked at */
+	uint64_t weights_bytes;    /* held while READY, wanted while in ROOM */
 	uint64_t scratch_bytes;
-	uint64_t load_bytes;           /* beside the two while READING */
-	const struct bn_model *model;  /* READY only */
-	struct bn_tenant *tenant;      /* READY only */
-	struct bn_error error;         /* FAILED only */
-	uint64_t loaded_ms;            /* unix time of the last load; 0: never */
-	uint64_t load_ns;              /* how long it took */
-	struct bn_entry_load *load;    /* the job; NULL while nothing is out */
+	uint64_t load_bytes;          /* beside the two while READING */
+	const struct bn_model *model; /* READY only */
+	struct bn_tenant *tenant;     /* READY only */
+	struct bn_error error;        /* FAILED only */
+	uint64_t loaded_ms;           /* unix time of the last load; 0: never */
+	uint64_t load_ns;             /* how long it took */
+	struct bn_entry_load *load;   /* the job; NULL while nothing is out */
 
 	struct bn_entry *next;
-	uint32_t live;                 /* holds granted */
-	uint32_t waiting;              /* holds not granted */
-	uint64_t kv_bytes;             /* reserved by holds */
-	uint64_t used_order;           /* larger: used later */
-	uint64_t used_ms;              /* unix time of the last use; 0: never */
-	uint64_t idle_since_ms;        /* loop time */
-	int64_t keep_alive_ms;         /* in force: the configured, or what the last user asked */
+	uint32_t live;          /* holds granted */
+	uint32_t waiting;       /* holds not granted */
+	uint64_t kv_bytes;      /* reserved by holds */
+	uint64_t used_order;    /* larger: used later */
+	uint64_t used_ms;       /* unix time of the last use; 0: never */
+	uint64_t idle_since_ms; /* loop time */
+	int64_t keep_alive_ms;  /* in force: the configured, or what the last user asked */
 	bool pinned;
-	bool wanted;                   /* asked for by name: do not give a load up for lack of users */
-	bool closing;                  /* to be unloaded: nobody new gets in */
-	bool removed;                  /* left the configuration: goes when it can */
+	bool wanted;  /* asked for by name: do not give a load up for lack of users */
+	bool closing; /* to be unloaded: nobody new gets in */
+	bool removed; /* left the configuration: goes when it can */
 };
 
 /* "cold", "loading" ...: static. */
 const char *bn_entry_state_word(enum bn_entry_state state) BN_ON_ANY;
 
 /* Makes a cold one from a copy of `config` and looks at the size of its file. BN_E_MEMORY. */
-BN_MUST_USE enum bn_status bn_entry_new(struct bn_entry **out, const struct bn_entry_context *context,
+BN_MUST_USE enum bn_status bn_entry_new(struct bn_entry **out,
+					const struct bn_entry_context *context,
 					const struct bn_config_model *config,
 					struct bn_error *err) BN_ON_LOOP;
 

@@ -37,7 +37,7 @@ void bn_job_start(uv_loop_t *loop, struct bn_job *job, bn_job_fn run, bn_job_fn 
 bool bn_job_is_out(const struct bn_job *job) BN_ON_LOOP;
 
 /* The object a job is embedded in: BN_JOB_OWNER(job, struct load, job). */
-#define BN_JOB_OWNER(pointer, type, member)                                                        \
-	((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+#define BN_JOB_OWNER(pointer, type, member) \
+	((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 #endif

@@ -41,10 +41,10 @@
 
 enum {
 	TICK_MS = 1000,
-	STUCK_MS = 10000,       /* lanes that stand still for so long are given up on      */
-	FAREWELL_MS = 1000,     /* to write what is queued when the connections are closed */
-	HURRY_MS = 2000,        /* from a second signal to the end, come what may          */
-	SLOW_END_MS = 10000,    /* from the end of the drain to the end                    */
+	STUCK_MS = 10000,    /* lanes that stand still for so long are given up on      */
+	FAREWELL_MS = 1000,  /* to write what is queued when the connections are closed */
+	HURRY_MS = 2000,     /* from a second signal to the end, come what may          */
+	SLOW_END_MS = 10000, /* from the end of the drain to the end                    */
 };
 
 struct daemon {
@@ -194,7 +194,8 @@ static void on_drain_timeout(uv_timer_t *timer)
 	struct daemon *d = timer->data;
 
 	bn_enter_loop();
-	bn_log(BN_LOG_WARN, "not all requests ended within shutdown.drain_timeout; cancelling them");
+	bn_log(BN_LOG_WARN,
+	       "not all requests ended within shutdown.drain_timeout; cancelling them");
 	hurry(d, SLOW_END_MS);
 }
 
@@ -329,8 +330,10 @@ static void look_after_lanes(struct daemon *d) BN_ON_LOOP
 	bool stuck = bn_scheduler_stuck_ns(d->scheduler) >= STUCK_MS * UINT64_C(1000000);
 
 	if (stuck && !d->stuck) {
-		bn_log(BN_LOG_ERROR, "the workers have not moved for %d s; giving up on what they "
-				     "compute", STUCK_MS / 1000);
+		bn_log(BN_LOG_ERROR,
+		       "the workers have not moved for %d s; giving up on what they "
+		       "compute",
+		       STUCK_MS / 1000);
 		bn_requests_abandon(d->requests);
 		bn_methods_set_ready(d->methods, false, "the workers do not move");
 	} else if (!stuck && d->stuck) {
@@ -345,8 +348,9 @@ static void say_status(struct daemon *d) BN_ON_LOOP
 	struct bn_requests_count n = bn_requests_count(d->requests);
 	char used[32], limit[32], status[sizeof(d->status)];
 
-	snprintf(status, sizeof(status), "%" PRIu32 " models, %s of %s, %" PRIu32 " running, %" PRIu32
-		 " queued", bn_registry_ready(d->registry),
+	snprintf(status, sizeof(status),
+		 "%" PRIu32 " models, %s of %s, %" PRIu32 " running, %" PRIu32 " queued",
+		 bn_registry_ready(d->registry),
 		 bn_budget_show(used, sizeof(used), bn_budget_used(d->budget)),
 		 bn_budget_show(limit, sizeof(limit), bn_budget_limit(d->budget)), n.running,
 		 n.waiting);
@@ -364,7 +368,8 @@ static void on_tick(uv_timer_t *timer)
 	bn_enter_loop();
 	if (d->tick_due_ns != 0) {
 		bn_metrics_observe(d->metrics, BN_METRIC_LOOP_LAG, NULL,
-				   now > d->tick_due_ns ? (double)(now - d->tick_due_ns) / 1e9 : 0.0);
+				   now > d->tick_due_ns ? (double)(now - d->tick_due_ns) / 1e9
+							: 0.0);
 	}
 	d->tick_due_ns = now + d->tick_ms * 1000000;
 	bn_metrics_set(d->metrics, BN_METRIC_MEMORY_BUDGET, NULL,
@@ -445,10 +450,9 @@ static enum bn_status make_services(struct daemon *d, struct bn_error *err) BN_O
 	struct bn_requests_config qc = { .loop = &d->loop,
 					 .metrics = d->metrics,
 					 .limits = limits_of(d->config) };
-	struct bn_methods_config mc = { .loop = &d->loop,
-					.budget = d->budget,
-					.metrics = d->metrics,
-					.version = BN_VERSION };
+	struct bn_methods_config mc = {
+		.loop = &d->loop, .budget = d->budget, .metrics = d->metrics, .version = BN_VERSION
+	};
 	struct bn_connection_hooks hooks;
 	enum bn_status status = make_workers(d, &rc.cpu, err);
 
@@ -513,8 +517,8 @@ static enum bn_status open_door(struct daemon *d, int inherited, struct bn_error
 	if (status == BN_OK) {
 		char limit[32];
 
-		bn_log(BN_LOG_INFO, "bnd %s serves on %s: models: %" PRIu32 ", budget %s", BN_VERSION,
-		       inherited > 0 ? "an inherited socket" : path, c->n_models,
+		bn_log(BN_LOG_INFO, "bnd %s serves on %s: models: %" PRIu32 ", budget %s",
+		       BN_VERSION, inherited > 0 ? "an inherited socket" : path, c->n_models,
 		       bn_budget_show(limit, sizeof(limit), bn_budget_limit(d->budget)));
 	}
 	return status;

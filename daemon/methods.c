@@ -219,9 +219,9 @@ static void generation_pause(struct bn_ticket *t, bool pause)
 
 static void generate(const struct ask *a) BN_ON_LOOP
 {
-	const struct bn_params_generation *p = a->call->method == BN_METHOD_COMPLETIONS ?
-						       &a->call->params.completions.group :
-						       &a->call->params.chat_completions.group;
+	const struct bn_params_generation *p = a->call->method == BN_METHOD_COMPLETIONS
+						       ? &a->call->params.completions.group
+						       : &a->call->params.chat_completions.group;
 	struct generation *g = calloc(1, sizeof(*g));
 	struct bn_request_order order;
 	struct bn_error err;

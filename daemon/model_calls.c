@@ -15,10 +15,10 @@
 #include <string.h>
 
 enum {
-	PIECES_MAX = 60000,     /* below BN_LIMIT_ELEMENTS, which clients hold us to as well */
+	PIECES_MAX = 60000, /* below BN_LIMIT_ELEMENTS, which clients hold us to as well */
 	VICTIMS_MAX = 32,
 	LOOK_MS = 10,
-	TEXT_FACTOR = 8,        /* first guess of text bytes per token                       */
+	TEXT_FACTOR = 8, /* first guess of text bytes per token                       */
 	UNLOAD_TIMEOUT_MS = 30000,
 };
 
@@ -44,7 +44,7 @@ struct token_call {
 	struct bn_job job;
 	const struct bn_model *model;
 	bool encode, add_special, parse_special, with_pieces;
-	char *text;          /* in or out */
+	char *text; /* in or out */
 	size_t n_text;
 	struct bn_tokens ids; /* out or in */
 	atomic_bool stop;
@@ -106,7 +106,8 @@ static void token_run(struct bn_job *job) BN_ON_HELPER
 	if (t->status == BN_OK && t->with_pieces && t->ids.n > PIECES_MAX) {
 		t->status = bn_fail(&t->err, BN_E_TOO_LARGE,
 				    "%zu pieces do not fit a message (%d do); ask without "
-				    "with_pieces", t->ids.n, PIECES_MAX);
+				    "with_pieces",
+				    t->ids.n, PIECES_MAX);
 	}
 }
 
@@ -128,8 +129,8 @@ static void token_done(struct bn_job *job) BN_ON_LOOP
 		if (t->with_pieces) {
 			bn_pack_array(p, "pieces");
 			for (size_t i = 0; i < t->ids.n; i++) {
-				struct bn_str piece = bn_tokenizer_piece(t->model->tok,
-									 t->ids.ids[i]);
+				struct bn_str piece =
+					bn_tokenizer_piece(t->model->tok, t->ids.ids[i]);
 
 				bn_pack_bin(p, NULL, piece.p, piece.n);
 			}
@@ -478,8 +479,8 @@ static void unload_end(struct unload_call *u) BN_ON_LOOP
 	uv_close((uv_handle_t *)&u->clock, unload_closed);
 }
 
-static void unload_answer(struct unload_call *u, enum bn_entry_state state, uint64_t bytes)
-	BN_ON_LOOP
+static void unload_answer(struct unload_call *u, enum bn_entry_state state,
+			  uint64_t bytes) BN_ON_LOOP
 {
 	struct bn_pack *p = bn_ticket_result_begin(&u->ticket);
 
@@ -505,7 +506,8 @@ static void unload_look(uv_timer_t *clock)
 	} else if (e->state == BN_ENTRY_READY && uv_now(u->calls->loop) >= u->until_ms) {
 		bn_registry_keep(u->calls->registry, e);
 		bn_fail(&err, BN_E_CONFLICT,
-			"model '%s' is still used by %" PRIu32 " requests; wait, or say force: true",
+			"model '%s' is still used by %" PRIu32
+			" requests; wait, or say force: true",
 			u->model, e->live);
 		bn_error_number(&err, "running", e->live);
 		bn_ticket_fail(&u->ticket, &err);
@@ -526,7 +528,8 @@ static enum bn_status may_unload(const struct bn_entry *e, bool force, struct bn
 	if (e->pinned && !force) {
 		return bn_fail(err, BN_E_CONFLICT,
 			       "model '%s' is pinned; unpin it (models.load with pin: false) or "
-			       "say force: true", e->config.name);
+			       "say force: true",
+			       e->config.name);
 	}
 	if (e->state == BN_ENTRY_LOADING && !force) {
 		return bn_fail(err, BN_E_CONFLICT,
@@ -553,8 +556,8 @@ void bn_call_unload(const struct bn_model_calls *m, struct bn_session *s, uint32
 	u->ticket.gone = unload_gone;
 	uv_timer_init(m->loop, &u->clock);
 	u->clock.data = u;
-	status = bn_ticket_open(s, &u->ticket, msgid, BN_METHOD_MODELS_UNLOAD, bn_text_of(""),
-				&err);
+	status =
+		bn_ticket_open(s, &u->ticket, msgid, BN_METHOD_MODELS_UNLOAD, bn_text_of(""), &err);
 	if (status == BN_OK) {
 		status = bn_registry_find(m->registry, p->model, &e, &err);
 	}
@@ -577,7 +580,7 @@ void bn_call_unload(const struct bn_model_calls *m, struct bn_session *s, uint32
 		bn_requests_cancel_model(m->requests, e, BN_E_CANCELLED);
 	}
 	bn_registry_unload(m->registry, e);
-	u->until_ms = uv_now(m->loop) +
-		      (p->has_timeout_ms ? (uint64_t)p->timeout_ms : UNLOAD_TIMEOUT_MS);
+	u->until_ms =
+		uv_now(m->loop) + (p->has_timeout_ms ? (uint64_t)p->timeout_ms : UNLOAD_TIMEOUT_MS);
 	uv_timer_start(&u->clock, unload_look, 0, LOOK_MS);
 }

@@ -7,12 +7,12 @@
 
 #ifdef BN_HAVE_SYSTEMD
 
-#	include <inttypes.h>
-#	include <stdio.h>
-#	include <stdlib.h>
-#	include <string.h>
-#	include <systemd/sd-daemon.h>
-#	include <time.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
 
 int bn_notify_ready(const char *status)
 {

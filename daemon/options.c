@@ -9,7 +9,15 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { OPT_CHECK = 256, OPT_PRINT, OPT_SOCKET, OPT_VERSION, OPT_JSON, OPT_DEBUGGABLE, OPT_FOREGROUND };
+enum {
+	OPT_CHECK = 256,
+	OPT_PRINT,
+	OPT_SOCKET,
+	OPT_VERSION,
+	OPT_JSON,
+	OPT_DEBUGGABLE,
+	OPT_FOREGROUND
+};
 
 static const struct option long_options[] = {
 	{ "config", required_argument, NULL, 'c' },
@@ -105,8 +113,7 @@ static enum bn_status set_config(struct bn_options *o, const char *path, struct 
 	return BN_OK;
 }
 
-enum bn_status bn_options_parse(struct bn_options *out, int argc, char **argv,
-				struct bn_error *err)
+enum bn_status bn_options_parse(struct bn_options *out, int argc, char **argv, struct bn_error *err)
 {
 	struct bn_options o = { .mode = BN_OPTIONS_SERVE };
 	enum bn_status status = BN_OK;
@@ -114,7 +121,8 @@ enum bn_status bn_options_parse(struct bn_options *out, int argc, char **argv,
 
 	opterr = 0;
 	optind = 1;
-	while (status == BN_OK && (c = getopt_long(argc, argv, "+:c:th", long_options, NULL)) != -1) {
+	while (status == BN_OK &&
+	       (c = getopt_long(argc, argv, "+:c:th", long_options, NULL)) != -1) {
 		switch (c) {
 		case 'c':
 			status = set_config(&o, optarg, err);
@@ -165,8 +173,7 @@ enum bn_status bn_options_parse(struct bn_options *out, int argc, char **argv,
 	if (status == BN_OK && o.json && o.mode != BN_OPTIONS_VERSION) {
 		status = bn_fail(err, BN_E_INVALID, "--json goes with --version only");
 	}
-	if (status == BN_OK && !o.config_given &&
-	    !default_config(o.config, sizeof(o.config))) {
+	if (status == BN_OK && !o.config_given && !default_config(o.config, sizeof(o.config))) {
 		status = bn_fail(err, BN_E_INVALID, "the path of the configuration is too long");
 	}
 	if (status == BN_OK) {

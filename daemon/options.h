@@ -25,9 +25,9 @@ struct bn_options {
 	enum bn_options_mode mode;
 	bool json;
 	bool debuggable;
-	bool config_given;      /* by --config: it must exist         */
+	bool config_given; /* by --config: it must exist         */
 	char config[PATH_MAX];
-	const char *socket;     /* from the command line, or NULL     */
+	const char *socket; /* from the command line, or NULL     */
 };
 
 /* Reads argv. BN_E_INVALID with a sentence that says what is wrong and points to --help. */

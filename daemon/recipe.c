@@ -287,8 +287,8 @@ static enum bn_status tokenise(struct bn_recipe *r, const struct bn_model *model
 		const char *role = role_words[r->turns[i].role];
 
 		messages[i].role = (struct bn_str){ role, strlen(role) };
-		messages[i].content = (struct bn_str){ r->turns[i].content.at,
-						       r->turns[i].content.n };
+		messages[i].content =
+			(struct bn_str){ r->turns[i].content.at, r->turns[i].content.n };
 	}
 	status = bn_chat_encode(model->chat, model->tok, messages, r->n_turns, &chat, &r->ids, err);
 	free(messages);
@@ -299,9 +299,9 @@ static enum bn_status too_long(const struct bn_recipe *r, uint32_t context, uint
 			       struct bn_error *err)
 {
 	uint64_t prompt = r->ids.n;
-	const char *whose = r->given.has_num_ctx && context == (uint64_t)r->given.num_ctx ?
-				    "num_ctx of the request" :
-				    "context of the model";
+	const char *whose = r->given.has_num_ctx && context == (uint64_t)r->given.num_ctx
+				    ? "num_ctx of the request"
+				    : "context of the model";
 
 	if (prompt >= context) {
 		bn_fail(err, BN_E_CONTEXT,
@@ -336,7 +336,8 @@ static enum bn_status set_limits(struct bn_recipe *r, const struct bn_model *mod
 	for (size_t i = 0; r->prompt_is_ids && i < r->ids.n; i++) {
 		if (r->ids.ids[i] >= model->vocab) {
 			bn_fail(err, BN_E_INVALID,
-				"prompt[%zu] is token %" PRIu32 ", the model has tokens 0..%" PRIu32,
+				"prompt[%zu] is token %" PRIu32
+				", the model has tokens 0..%" PRIu32,
 				i, r->ids.ids[i], model->vocab - 1);
 			bn_error_string(err, "param", "prompt");
 			return BN_E_INVALID;
@@ -360,7 +361,7 @@ static enum bn_status set_limits(struct bn_recipe *r, const struct bn_model *mod
 }
 
 /* What the request says, else the configuration, else the word here. */
-#define CHOOSE(type, field, builtin)                                                               \
+#define CHOOSE(type, field, builtin) \
 	((type)(g->has_##field ? g->field : d->has_##field ? d->field : (builtin)))
 
 static void set_sampler(struct bn_recipe *r, const struct bn_config_sampling *d)
@@ -405,7 +406,8 @@ static enum bn_status set_stops(struct bn_recipe *r, const struct bn_model *mode
 		if (c->n_stops == BN_SEQUENCE_STOPS_MAX) {
 			bn_fail(err, BN_E_INVALID,
 				"stop: this model's chat template needs stop texts of its own, "
-				"give at most %zu", BN_SEQUENCE_STOPS_MAX - i - 1);
+				"give at most %zu",
+				BN_SEQUENCE_STOPS_MAX - i - 1);
 			bn_error_string(err, "param", "stop");
 			return BN_E_INVALID;
 		}

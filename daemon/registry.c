@@ -47,7 +47,7 @@ struct bn_registry {
 	struct bn_hold *first, *last;
 	uint32_t n_waiting;
 	struct bn_hold *told_first, *told_last; /* decided, to be told */
-	struct bn_hold **line; /* [line_room] scratch of one look */
+	struct bn_hold **line;                  /* [line_room] scratch of one look */
 	size_t line_room;
 	struct bn_registry_user *users;
 	uint64_t order;
@@ -129,8 +129,8 @@ static void leave_user(struct bn_registry *r, struct bn_registry_user *u) BN_ON_
 
 /* --- waiting and being told ----------------------------------------------------------------- */
 
-static void wait_in_line(struct bn_registry *r, struct bn_hold *h, enum bn_hold_state state)
-	BN_ON_LOOP
+static void wait_in_line(struct bn_registry *r, struct bn_hold *h,
+			 enum bn_hold_state state) BN_ON_LOOP
 {
 	struct bn_hold *before = r->last;
 
@@ -213,8 +213,8 @@ static void refuse(struct bn_registry *r, struct bn_hold *h, const struct bn_err
 	h->error = *err;
 }
 
-static void refuse_all(struct bn_registry *r, const struct bn_entry *e, const struct bn_error *err)
-	BN_ON_LOOP
+static void refuse_all(struct bn_registry *r, const struct bn_entry *e,
+		       const struct bn_error *err) BN_ON_LOOP
 {
 	struct bn_hold *next;
 
@@ -271,7 +271,8 @@ static void depart(struct bn_registry *r, struct bn_entry *e, enum bn_departure_
 	struct bn_departure *d = &r->departures[r->n_departures++ % BN_REGISTRY_DEPARTURES];
 	char bytes[32];
 
-	*d = (struct bn_departure){ .reason = reason, .bytes = bn_entry_resident(e),
+	*d = (struct bn_departure){ .reason = reason,
+				    .bytes = bn_entry_resident(e),
 				    .unix_ms = unix_ms() };
 	strncpy(d->name, e->config.name, sizeof(d->name) - 1);
 	if (by != NULL) {
@@ -352,8 +353,8 @@ static bool make_room(struct bn_registry *r, const struct bn_entry *e, uint64_t 
 }
 
 /* Whether `bytes` for `e` fit once everything but it and pinned models has left. */
-static bool is_possible(const struct bn_registry *r, const struct bn_entry *e, uint64_t bytes)
-	BN_ON_LOOP
+static bool is_possible(const struct bn_registry *r, const struct bn_entry *e,
+			uint64_t bytes) BN_ON_LOOP
 {
 	uint64_t left = bn_budget_limit(r->config.budget);
 
@@ -383,8 +384,7 @@ static bool is_promoted(const struct bn_registry *r, const struct bn_hold *h) BN
 	const struct bn_entry *e = h->entry;
 
 	return e->state == BN_ENTRY_LOADING && e->phase == BN_ENTRY_ROOM && !is_patient(r, h) &&
-	       (r->ready_at_ms == 0 ||
-		loop_ms(r) - r->ready_at_ms >= r->config.residency_ms);
+	       (r->ready_at_ms == 0 || loop_ms(r) - r->ready_at_ms >= r->config.residency_ms);
 }
 
 static int compare(const void *a, const void *b)
@@ -525,7 +525,8 @@ static enum gate consider(struct bn_registry *r, struct bn_hold *h, enum gate ga
 	if (h->no_load && e->state != BN_ENTRY_READY) {
 		bn_fail(&err, e->state == BN_ENTRY_LOADING ? BN_E_LOADING : BN_E_CONFLICT,
 			"model '%s' is not in memory (it is %s), and the request said autoload: "
-			"false", e->config.name, bn_entry_state_word(e->state));
+			"false",
+			e->config.name, bn_entry_state_word(e->state));
 		refuse(r, h, &err);
 		return gate;
 	}

@@ -14,9 +14,9 @@
  *   1. Reserve before memory is taken, release after it is free; nothing else touches the ledger.
  *   2. One load per model, however many wait for it. Whatever is wrong with the file is told to all
  *      of them; the next one who comes tries again. Nobody left waiting: the load is stopped.
- *   3. A model leaves only when nobody uses it and it is not pinned: when its keep_alive has passed,
- *      or for somebody who waits for memory, least recently used first, and only if that makes the
- *      room that is needed. A model somebody waits for leaves only for one who has waited longer
+ *   3. A model leaves only when nobody uses it and it is not pinned: when its keep_alive has
+ * passed, or for somebody who waits for memory, least recently used first, and only if that makes
+ * the room that is needed. A model somebody waits for leaves only for one who has waited longer
  *      than BN_REGISTRY_PATIENCE.
  *   4. What can never fit, even if everything but pinned models left, is refused at once.
  *   5. Memory goes round the users: who was served least often is first, then who came first. While
@@ -55,10 +55,10 @@ enum {
 struct bn_registry;
 
 /* X(SYMBOL, word): why a model left memory. */
-#define BN_DEPARTURE_TABLE(X)                                                                      \
-	X(MEMORY, "memory")                                                                        \
-	X(IDLE, "idle")                                                                            \
-	X(UNLOAD, "unload")                                                                        \
+#define BN_DEPARTURE_TABLE(X) \
+	X(MEMORY, "memory")   \
+	X(IDLE, "idle")       \
+	X(UNLOAD, "unload")   \
 	X(RELOAD, "reload")
 
 #define BN_DEPARTURE_ENUM(SYMBOL, word) BN_DEPARTURE_##SYMBOL,
@@ -100,8 +100,8 @@ enum bn_hold_state {
 struct bn_hold {
 	const struct bn_hold_hooks *hooks;
 	uid_t uid;
-	bool no_load;  /* fail rather than load the model                                   */
-	bool no_wait;  /* fail rather than wait for others to free memory                   */
+	bool no_load; /* fail rather than load the model                                   */
+	bool no_wait; /* fail rather than wait for others to free memory                   */
 	/* The registry's. */
 	enum bn_hold_state state;
 	struct bn_entry *entry;
@@ -111,7 +111,7 @@ struct bn_hold {
 	uint64_t since_ms;
 	uint64_t order;
 	uint64_t wanted_bytes;
-	uint64_t bytes;                 /* in the ledger */
+	uint64_t bytes; /* in the ledger */
 	uint64_t rank;
 	uint32_t position;
 	double told;

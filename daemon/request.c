@@ -237,8 +237,8 @@ static void send_delta(struct bn_request *r, const struct bn_step_event *step) B
 		d->has_logprobs = true;
 		d->logprobs = (struct bn_bytes){ (const unsigned char *)&step->logprob, 4 };
 		d->has_top_tokens = step->n_top > 0;
-		d->top_tokens = (struct bn_bytes){ (const unsigned char *)tops,
-						   (size_t)step->n_top * 4 };
+		d->top_tokens =
+			(struct bn_bytes){ (const unsigned char *)tops, (size_t)step->n_top * 4 };
 		d->has_top_logprobs = step->n_top > 0;
 		d->top_logprobs = (struct bn_bytes){ (const unsigned char *)top_logprobs,
 						     (size_t)step->n_top * 4 };
@@ -627,9 +627,9 @@ void bn_requests_on_step(struct bn_requests *q, const struct bn_step_event *even
 	case BN_STEP_BEGUN:
 		r->begun = true;
 		bn_metrics_observe(q->config.metrics, BN_METRIC_QUEUE_WAIT,
-				   r->priority == BN_PRIORITY_INTERACTIVE ? "interactive" :
-				   r->priority == BN_PRIORITY_BATCH       ? "batch" :
-									    "normal",
+				   r->priority == BN_PRIORITY_INTERACTIVE ? "interactive"
+				   : r->priority == BN_PRIORITY_BATCH     ? "batch"
+									  : "normal",
 				   (double)(now_ns() - r->start_ns) / 1e9);
 		break;
 	case BN_STEP_PROGRESS: {
@@ -686,8 +686,8 @@ static void run_prepare(struct bn_job *job) BN_ON_HELPER
 {
 	struct bn_request *r = BN_JOB_OWNER(job, struct bn_request, job);
 
-	r->prepared = bn_recipe_prepare(r->recipe, r->model, &r->defaults, &r->stop,
-					&r->prepare_error);
+	r->prepared =
+		bn_recipe_prepare(r->recipe, r->model, &r->defaults, &r->stop, &r->prepare_error);
 }
 
 static void prepared(struct bn_job *job) BN_ON_LOOP
@@ -700,8 +700,7 @@ static void prepared(struct bn_job *job) BN_ON_LOOP
 		fail(r, &r->prepare_error);
 	} else {
 		enter(r, STATE_MEMORY);
-		bn_registry_reserve(r->all->config.registry, &r->hold,
-				    bn_recipe_need(r->recipe));
+		bn_registry_reserve(r->all->config.registry, &r->hold, bn_recipe_need(r->recipe));
 	}
 }
 
@@ -832,8 +831,8 @@ static enum bn_status admit(struct bn_requests *q, const struct bn_request *r,
 
 static const struct bn_params_generation *given_of(const struct bn_request_order *o)
 {
-	return o->method == BN_METHOD_COMPLETIONS ? &o->params->completions.group :
-						    &o->params->chat_completions.group;
+	return o->method == BN_METHOD_COMPLETIONS ? &o->params->completions.group
+						  : &o->params->chat_completions.group;
 }
 
 static void set_up(struct bn_request *r, const struct bn_request_order *o) BN_ON_LOOP

@@ -42,11 +42,11 @@ struct bn_outcome {
 	int64_t seed;
 	uint32_t prompt_tokens, completion_tokens, cached_tokens;
 	uint64_t queue_ns, load_ns, prefill_ns, decode_ns;
-	bool has_logprobs;         /* the arrays below, unless it was streamed              */
+	bool has_logprobs; /* the arrays below, unless it was streamed              */
 	uint32_t n_tokens;
-	uint32_t n_top;            /* entries of each row                                   */
-	const uint32_t *tokens;    /* [n_tokens]                                            */
-	const float *logprobs;     /* [n_tokens]                                            */
+	uint32_t n_top;             /* entries of each row                                   */
+	const uint32_t *tokens;     /* [n_tokens]                                            */
+	const float *logprobs;      /* [n_tokens]                                            */
 	const uint32_t *top_tokens; /* [n_tokens, n_top]                                    */
 	const float *top_logprobs;  /* [n_tokens, n_top]                                    */
 };
@@ -62,17 +62,17 @@ struct bn_sink {
 };
 
 struct bn_requests_limits {
-	uint32_t queue;           /* that wait, all together             */
+	uint32_t queue; /* that wait, all together             */
 	uint32_t queue_per_model;
 	uint32_t queue_per_user;
-	uint32_t max_batch;       /* that run before `queue: "fail"` fails */
+	uint32_t max_batch; /* that run before `queue: "fail"` fails */
 };
 
 struct bn_requests_config {
 	uv_loop_t *loop;
 	struct bn_registry *registry; /* borrowed, as are the next two */
 	struct bn_scheduler *scheduler;
-	struct bn_metrics *metrics;   /* NULL allowed */
+	struct bn_metrics *metrics; /* NULL allowed */
 	struct bn_requests_limits limits;
 };
 
@@ -133,9 +133,9 @@ struct bn_requests_totals bn_requests_totals(const struct bn_requests *q) BN_ON_
 struct bn_request_order {
 	enum bn_method method; /* BN_METHOD_COMPLETIONS or BN_METHOD_CHAT_COMPLETIONS */
 	const union bn_params *params;
-	struct bn_text id;     /* at most BN_LIMIT_ID_BYTES */
+	struct bn_text id; /* at most BN_LIMIT_ID_BYTES */
 	uid_t uid;
-	bool paused;           /* begin as after bn_request_pause(true) */
+	bool paused; /* begin as after bn_request_pause(true) */
 	struct bn_sink sink;
 };
 

@@ -160,13 +160,13 @@ static void info(struct bn_pack *p, const struct bn_entry *e)
 static void sampling(struct bn_pack *p, const struct bn_config_sampling *s)
 {
 	bn_pack_map(p, "sampling");
-#define NUMBER(field)                                                                              \
-	if (s->has_##field) {                                                                      \
-		bn_pack_num(p, #field, s->field);                                                  \
+#define NUMBER(field)                             \
+	if (s->has_##field) {                     \
+		bn_pack_num(p, #field, s->field); \
 	}
-#define WHOLE(field)                                                                               \
-	if (s->has_##field) {                                                                      \
-		bn_pack_int(p, #field, s->field);                                                  \
+#define WHOLE(field)                              \
+	if (s->has_##field) {                     \
+		bn_pack_int(p, #field, s->field); \
 	}
 	NUMBER(temperature)
 	WHOLE(top_k)
@@ -240,7 +240,7 @@ void bn_respond_outcome(struct bn_pack *p, enum bn_method method, const struct b
 	bn_pack_num(p, "prefill_ms", ms(o->prefill_ns));
 	bn_pack_num(p, "decode_ms", ms(o->decode_ns));
 	bn_pack_num(p, "tok_per_s",
-		    o->decode_ns == 0 ? 0.0 :
-					(double)o->completion_tokens * 1e9 / (double)o->decode_ns);
+		    o->decode_ns == 0 ? 0.0
+				      : (double)o->completion_tokens * 1e9 / (double)o->decode_ns);
 	bn_pack_end(p);
 }

@@ -32,13 +32,13 @@
 
 enum {
 	ALONE_TARGETS = 4,
-	PROMPT_ROWS_MIN = 4,  /* progress even when decoding alone takes the whole target    */
-	PROBE_ROWS = 16,      /* first piece of a prompt when nothing is known of its cost   */
-	LEARN_ROWS = 8,       /* smaller pieces say little about the cost of a row           */
-	COST_PROMPT = 1,      /* of a token, for shares between clients (VTC, OSDI'24)       */
+	PROMPT_ROWS_MIN = 4, /* progress even when decoding alone takes the whole target    */
+	PROBE_ROWS = 16,     /* first piece of a prompt when nothing is known of its cost   */
+	LEARN_ROWS = 8,      /* smaller pieces say little about the cost of a row           */
+	COST_PROMPT = 1,     /* of a token, for shares between clients (VTC, OSDI'24)       */
 	COST_TOKEN = 2,
-	EVENTS_MAX = 64,      /* posted together                                             */
-	CLIENTS_KEPT = 256,   /* idle ones whose account is remembered                       */
+	EVENTS_MAX = 64,    /* posted together                                             */
+	CLIENTS_KEPT = 256, /* idle ones whose account is remembered                       */
 };
 
 enum order_kind { ORDER_SUBMIT, ORDER_CANCEL, ORDER_PAUSE, ORDER_RESUME, ORDER_STOP };

@@ -33,10 +33,10 @@ struct bn_work {
 	uint64_t id;             /* unique for ever: late messages about the dead are dropped */
 	struct bn_sequence *seq; /* the baton */
 	struct bn_tenant *tenant;
-	uid_t uid;               /* the client who is charged */
-	uint32_t weight;         /* of its model against others, 1..BN_FAIR_WEIGHT_MAX */
-	bool want_progress;      /* BN_STEP_PROGRESS events after each piece of the prompt */
-	bool start_paused;       /* as if paused before the first step */
+	uid_t uid;          /* the client who is charged */
+	uint32_t weight;    /* of its model against others, 1..BN_FAIR_WEIGHT_MAX */
+	bool want_progress; /* BN_STEP_PROGRESS events after each piece of the prompt */
+	bool start_paused;  /* as if paused before the first step */
 	/* The rest is the scheduler's. */
 	struct bn_work *before, *after; /* in its tenant's list  */
 	struct bn_work *above, *below;  /* in the list of all    */
@@ -74,11 +74,11 @@ struct bn_step_event {
 typedef void (*bn_step_fn)(void *who, const struct bn_step_event *event);
 
 struct bn_scheduler_config {
-	uint32_t lanes;         /* worker threads, the lead included: 1..BN_TEAM_MAX_LANES */
-	const uint32_t *cores;  /* [lanes], or NULL: not pinned; read during start          */
+	uint32_t lanes;          /* worker threads, the lead included: 1..BN_TEAM_MAX_LANES */
+	const uint32_t *cores;   /* [lanes], or NULL: not pinned; read during start          */
 	uint64_t step_target_ns; /* how long a step with prompt rows in it shall take        */
-	uint32_t max_batch;     /* sequences that decode in one step                        */
-	uint32_t prefill_chunk; /* prompt rows of one step at most                          */
+	uint32_t max_batch;      /* sequences that decode in one step                        */
+	uint32_t prefill_chunk;  /* prompt rows of one step at most                          */
 	bn_step_fn on_event;
 	void *who;
 };

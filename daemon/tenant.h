@@ -38,8 +38,8 @@ struct bn_tenant {
 };
 
 /*
- * Takes all memory steps of `model` (borrowed) will need: bn_forward_bytes, and a few hundred bytes.
- * BN_E_MEMORY. Undo with bn_tenant_free. Helper or loop.
+ * Takes all memory steps of `model` (borrowed) will need: bn_forward_bytes, and a few hundred
+ * bytes. BN_E_MEMORY. Undo with bn_tenant_free. Helper or loop.
  */
 BN_MUST_USE enum bn_status bn_tenant_new(struct bn_tenant **out, const struct bn_model *model,
 					 const struct bn_forward_config *forward,

@@ -67,13 +67,14 @@ struct bn_ticket *bn_session_find(const struct bn_session *s, struct bn_text id)
 }
 
 enum bn_status bn_ticket_open(struct bn_session *s, struct bn_ticket *c, uint32_t msgid,
-			    enum bn_method method, struct bn_text id, struct bn_error *err)
+			      enum bn_method method, struct bn_text id, struct bn_error *err)
 {
 	bn_assert(id.n <= sizeof(c->id));
 	if (id.n > 0 && bn_session_find(s, id) != NULL) {
 		bn_fail(err, BN_E_CONFLICT,
 			"this connection already has a request '%.*s'; ids are unique while a "
-			"request lives", (int)id.n, id.at);
+			"request lives",
+			(int)id.n, id.at);
 		bn_error_string(err, "param", "id");
 		return BN_E_CONFLICT;
 	}
@@ -82,9 +83,9 @@ enum bn_status bn_ticket_open(struct bn_session *s, struct bn_ticket *c, uint32_
 		c->id_bytes = (uint32_t)id.n;
 	} else {
 		do {
-			c->id_bytes = (uint32_t)snprintf(c->id, sizeof(c->id), "%" PRIu64 "-%" PRIu64,
-							 bn_connection_id(s->connection),
-							 ++s->made);
+			c->id_bytes =
+				(uint32_t)snprintf(c->id, sizeof(c->id), "%" PRIu64 "-%" PRIu64,
+						   bn_connection_id(s->connection), ++s->made);
 		} while (bn_session_find(s, (struct bn_text){ c->id, c->id_bytes }) != NULL);
 	}
 	c->session = s;
@@ -177,8 +178,7 @@ void bn_ticket_event(struct bn_ticket *c, struct bn_event *event)
 	event->head.seq = c->seq++;
 	bn_pack_reset(&c->desk->pack);
 	if (bn_message_event(&c->desk->pack, event, &err) == BN_OK) {
-		bn_connection_send(c->session->connection, c->desk->pack.data,
-				   c->desk->pack.used);
+		bn_connection_send(c->session->connection, c->desk->pack.data, c->desk->pack.used);
 	} else {
 		/* A lost piece of text must not go unnoticed. */
 		bn_connection_close(c->session->connection, BN_CLOSE_MEMORY);

@@ -67,8 +67,8 @@ struct bn_ticket *bn_session_find(const struct bn_session *s, struct bn_text id)
  * when the connection has one of that id open.
  */
 BN_MUST_USE enum bn_status bn_ticket_open(struct bn_session *s, struct bn_ticket *c, uint32_t msgid,
-					enum bn_method method, struct bn_text id,
-					struct bn_error *err) BN_ON_LOOP;
+					  enum bn_method method, struct bn_text id,
+					  struct bn_error *err) BN_ON_LOOP;
 
 /* Takes it off its session, if it still is on one; the owner frees it. */
 void bn_ticket_close(struct bn_ticket *c) BN_ON_LOOP;

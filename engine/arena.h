@@ -14,7 +14,7 @@
 #include <stddef.h>
 
 enum {
-	BN_ARENA_ALIGN = 64,          /* every allocation starts a cache line      */
+	BN_ARENA_ALIGN = 64,             /* every allocation starts a cache line      */
 	BN_ARENA_HUGE = 2 * 1024 * 1024, /* chunks of this size or more ask for THP   */
 };
 

@@ -481,9 +481,10 @@ static enum bn_status check(const struct bn_chat_template *chat,
 	size_t total = 0;
 
 	if (!bn_chat_is_usable(chat)) {
-		return bn_fail(err, BN_E_NOT_SUPPORTED,
-			       "this model has no chat template, it continues text; use "
-			       "completions (bnctl run), or set `template` of the model in bnd.yaml");
+		return bn_fail(
+			err, BN_E_NOT_SUPPORTED,
+			"this model has no chat template, it continues text; use "
+			"completions (bnctl run), or set `template` of the model in bnd.yaml");
 	}
 	if (n == 0 || n > BN_CHAT_MAX_MESSAGES) {
 		enum bn_status status =

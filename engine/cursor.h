@@ -26,7 +26,7 @@ struct bn_cursor {
 	size_t at;                 /* next byte; at <= have <= size                      */
 	size_t have;
 	size_t size;
-	bool failed;               /* sticky: a read passed `size`, or `more` gave up    */
+	bool failed; /* sticky: a read passed `size`, or `more` gave up    */
 
 	/* Makes base[0, need) present, need <= size, updates have; false on failure. NULL when
 	 * have == size from the start. */

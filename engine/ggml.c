@@ -8,8 +8,8 @@
 #include <stddef.h>
 
 enum shape {
-	ROWS,  /* blocks along the innermost dimension */
-	FLAT,  /* blocks over the whole tensor, then BITNET_TAIL bytes */
+	ROWS, /* blocks along the innermost dimension */
+	FLAT, /* blocks over the whole tensor, then BITNET_TAIL bytes */
 	TL2,
 };
 
@@ -18,9 +18,9 @@ enum { BITNET_TAIL = 32 };
 
 struct type_row {
 	const char *name;
-	uint16_t block;       /* weights per block          */
+	uint16_t block; /* weights per block          */
 	uint16_t block_bytes;
-	uint16_t row_bytes;   /* extra bytes before each row */
+	uint16_t row_bytes; /* extra bytes before each row */
 	enum shape shape;
 };
 

@@ -85,8 +85,8 @@ enum bn_status bn_gguf_open(struct bn_gguf **out, const struct bn_file *file, st
 	return finish_parse(out, g, &c, err);
 }
 
-enum bn_status bn_gguf_parse(struct bn_gguf **out, const void *bytes, size_t n,
-			     uint64_t size, struct bn_error *err)
+enum bn_status bn_gguf_parse(struct bn_gguf **out, const void *bytes, size_t n, uint64_t size,
+			     struct bn_error *err)
 {
 	struct bn_gguf_source source = { .file = NULL };
 	struct bn_gguf *g = calloc(1, sizeof(*g));
@@ -306,8 +306,9 @@ static enum bn_status array(const struct bn_gguf *g, const char *key, size_t cou
 		return wrong_type(key, *kv, "an array", err);
 	}
 	if (count != 0 && (*kv)->count != count) {
-		return bn_fail(err, BN_E_FORMAT, "metadata key '%s' has %llu elements, must have "
-						 "%zu",
+		return bn_fail(err, BN_E_FORMAT,
+			       "metadata key '%s' has %llu elements, must have "
+			       "%zu",
 			       key, (unsigned long long)(*kv)->count, count);
 	}
 	return BN_OK;

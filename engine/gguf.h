@@ -77,8 +77,8 @@ BN_MUST_USE enum bn_status bn_gguf_bool(const struct bn_gguf *g, const char *key
 					struct bn_error *err);
 
 /* The string is borrowed, not terminated, and whatever bytes the file held. */
-BN_MUST_USE enum bn_status bn_gguf_str(const struct bn_gguf *g, const char *key,
-				       struct bn_str *out, struct bn_error *err);
+BN_MUST_USE enum bn_status bn_gguf_str(const struct bn_gguf *g, const char *key, struct bn_str *out,
+				       struct bn_error *err);
 
 /* True when `key` is a string equal to `text`. */
 bool bn_gguf_is(const struct bn_gguf *g, const char *key, const char *text);

@@ -226,8 +226,8 @@ static enum bn_status read_fixed(struct parser *p)
 	}
 	status = check_count(p, "metadata pairs", n_kv, BN_GGUF_MAX_KV, KV_MIN_BYTES);
 	if (status == BN_OK) {
-		status = check_count(p, "tensors", n_tensors, BN_GGUF_MAX_TENSORS,
-				     TENSOR_MIN_BYTES);
+		status =
+			check_count(p, "tensors", n_tensors, BN_GGUF_MAX_TENSORS, TENSOR_MIN_BYTES);
 	}
 	if (status != BN_OK) {
 		return status;
@@ -523,8 +523,7 @@ const struct bn_gguf_kv *bn_gguf_find(const struct bn_gguf *g, const char *key)
 	return NULL;
 }
 
-enum bn_status bn_gguf_parse_directory(struct bn_gguf *g, struct bn_cursor *c,
-				       struct bn_error *err)
+enum bn_status bn_gguf_parse_directory(struct bn_gguf *g, struct bn_cursor *c, struct bn_error *err)
 {
 	struct parser p = { .g = g, .c = c, .err = err };
 	enum bn_status status = read_fixed(&p);

@@ -28,18 +28,18 @@ struct bn_gguf {
 	const struct bn_file *file;  /* NULL when from memory                                */
 	const unsigned char *memory; /* NULL when from a file                                */
 	size_t memory_bytes;
-	void *mapping;               /* the file's header, NULL when from memory             */
-	size_t mapping_bytes;        /* reserved address space                               */
-	size_t header_bytes;         /* of it, present                                       */
-	uint64_t size;               /* of the whole file                                    */
+	void *mapping;        /* the file's header, NULL when from memory             */
+	size_t mapping_bytes; /* reserved address space                               */
+	size_t header_bytes;  /* of it, present                                       */
+	uint64_t size;        /* of the whole file                                    */
 	uint32_t version;
 	uint32_t alignment;
 	size_t n_kv;
 	size_t n_tensors;
-	struct bn_gguf_kv *kv;           /* in file order                                    */
-	struct bn_gguf_tensor *tensors;  /* in file order                                    */
-	uint32_t *kv_by_name;            /* [n_kv] indices sorted by bn_gguf_name_order      */
-	uint32_t *tensors_by_name;       /* [n_tensors]                                      */
+	struct bn_gguf_kv *kv;          /* in file order                                    */
+	struct bn_gguf_tensor *tensors; /* in file order                                    */
+	uint32_t *kv_by_name;           /* [n_kv] indices sorted by bn_gguf_name_order      */
+	uint32_t *tensors_by_name;      /* [n_tensors]                                      */
 };
 
 /* The pair with this key, NULL when there is none. Needs kv_by_name. */

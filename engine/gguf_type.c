@@ -3,8 +3,8 @@
 #include <string.h>
 
 static const char *const type_names[BN_GGUF_TYPE_COUNT] = {
-	"u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64", "i64",
-	"f64",
+	"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
+	"bool", "string", "array", "u64", "i64", "f64",
 };
 
 static const unsigned char scalar_bytes[BN_GGUF_TYPE_COUNT] = {

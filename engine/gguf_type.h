@@ -47,8 +47,8 @@ struct bn_gguf_tensor {
 	enum bn_ggml_type type; /* always one that ggml.h knows                                  */
 	uint32_t n_dims;        /* 1..4                                                          */
 	uint64_t dims[BN_GGML_MAX_DIMS]; /* innermost first: a matrix is [cols, rows]; rest 1    */
-	uint64_t offset;        /* from the start of the file                                    */
-	uint64_t nbytes;        /* computed from type and dims; lies wholly inside the file      */
+	uint64_t offset; /* from the start of the file                                    */
+	uint64_t nbytes; /* computed from type and dims; lies wholly inside the file      */
 };
 
 /* "u32", "array", ...; "?" for what is no type. */

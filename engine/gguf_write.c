@@ -223,8 +223,7 @@ void bn_gguf_put_tensor(struct bn_gguf_writer *w, const char *name, enum bn_ggml
 	}
 	start = start_of(w, w->n_tensors);
 	if (nbytes > INT64_MAX / 2 - start) {
-		bn_fail(&w->error, BN_E_TOO_LARGE, "tensor '%s': the file passes 2^62 bytes",
-			name);
+		bn_fail(&w->error, BN_E_TOO_LARGE, "tensor '%s': the file passes 2^62 bytes", name);
 		return;
 	}
 	put_string(w, &w->infos, name, strlen(name));
@@ -324,8 +323,8 @@ void bn_gguf_write(struct bn_gguf_writer *w, const void *bytes, size_t n)
 	}
 	if (w->current >= w->n_tensors || n > w->ends[w->current] - w->at) {
 		bn_fail(&w->error, BN_E_INVALID,
-			"tensor %zu of %llu: %zu bytes are more than was announced",
-			w->current, (unsigned long long)w->n_tensors, n);
+			"tensor %zu of %llu: %zu bytes are more than was announced", w->current,
+			(unsigned long long)w->n_tensors, n);
 		return;
 	}
 	put_file(w, bytes, n);
@@ -363,8 +362,7 @@ enum bn_status bn_gguf_commit(struct bn_gguf_writer *w, struct bn_error *err)
 		uint64_t end = w->ends[w->n_tensors - 1];
 
 		if (w->at != end) {
-			bn_fail(&w->error, BN_E_INVALID,
-				"%llu bytes of tensor data are missing",
+			bn_fail(&w->error, BN_E_INVALID, "%llu bytes of tensor data are missing",
 				(unsigned long long)(end - w->at));
 		}
 		put_zeros(w, aligned(w, end) - end);
@@ -402,8 +400,8 @@ static bool create(struct bn_gguf_writer *w)
 	return false;
 }
 
-enum bn_status bn_gguf_writer_new(struct bn_gguf_writer **out, const char *path,
-				  uint32_t alignment, struct bn_error *err)
+enum bn_status bn_gguf_writer_new(struct bn_gguf_writer **out, const char *path, uint32_t alignment,
+				  struct bn_error *err)
 {
 	struct bn_gguf_writer *w = calloc(1, sizeof(*w));
 	enum bn_status status;

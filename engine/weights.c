@@ -22,7 +22,7 @@
 #include <sys/mman.h>
 
 #ifndef MADV_POPULATE_WRITE
-#	define MADV_POPULATE_WRITE 23 /* Linux 5.14; EINVAL before */
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14; EINVAL before */
 #endif
 
 enum {

@@ -9,35 +9,35 @@
 #include <string.h>
 
 #if defined(__x86_64__)
-#	include <cpuid.h>
+#include <cpuid.h>
 #elif defined(__aarch64__)
-#	include <sys/auxv.h>
+#include <sys/auxv.h>
 #endif
 
 #if defined(__x86_64__)
 
 /* Leaf 1 ecx */
-#	define ECX1_SSSE3   (1u << 9)
-#	define ECX1_FMA     (1u << 12)
-#	define ECX1_OSXSAVE (1u << 27)
-#	define ECX1_AVX     (1u << 28)
-#	define ECX1_F16C    (1u << 29)
+#define ECX1_SSSE3   (1u << 9)
+#define ECX1_FMA     (1u << 12)
+#define ECX1_OSXSAVE (1u << 27)
+#define ECX1_AVX     (1u << 28)
+#define ECX1_F16C    (1u << 29)
 /* Leaf 7.0 ebx */
-#	define EBX7_AVX2     (1u << 5)
-#	define EBX7_BMI2     (1u << 8)
-#	define EBX7_AVX512F  (1u << 16)
-#	define EBX7_AVX512DQ (1u << 17)
-#	define EBX7_AVX512CD (1u << 28)
-#	define EBX7_AVX512BW (1u << 30)
-#	define EBX7_AVX512VL (1u << 31)
+#define EBX7_AVX2     (1u << 5)
+#define EBX7_BMI2     (1u << 8)
+#define EBX7_AVX512F  (1u << 16)
+#define EBX7_AVX512DQ (1u << 17)
+#define EBX7_AVX512CD (1u << 28)
+#define EBX7_AVX512BW (1u << 30)
+#define EBX7_AVX512VL (1u << 31)
 /* Leaf 7.0 ecx */
-#	define ECX7_VBMI (1u << 1)
-#	define ECX7_VNNI (1u << 11)
+#define ECX7_VBMI (1u << 1)
+#define ECX7_VNNI (1u << 11)
 /* Leaf 7.1 eax */
-#	define EAX71_AVXVNNI (1u << 4)
+#define EAX71_AVXVNNI (1u << 4)
 /* XCR0 */
-#	define XCR0_YMM 0x06u /* xmm, ymm                              */
-#	define XCR0_ZMM 0xe6u /* and opmask, upper zmm, zmm16 to zmm31 */
+#define XCR0_YMM 0x06u /* xmm, ymm                              */
+#define XCR0_ZMM 0xe6u /* and opmask, upper zmm, zmm16 to zmm31 */
 
 static uint32_t xcr0(void)
 {
@@ -96,9 +96,9 @@ uint64_t bn_cpu_features(void)
 #elif defined(__aarch64__)
 
 /* asm/hwcap.h; older headers lack the younger names. */
-#	define HWCAP_BIT_ASIMD   (1ul << 1)
-#	define HWCAP_BIT_ASIMDDP (1ul << 20)
-#	define HWCAP2_BIT_I8MM   (1ul << 13)
+#define HWCAP_BIT_ASIMD   (1ul << 1)
+#define HWCAP_BIT_ASIMDDP (1ul << 20)
+#define HWCAP2_BIT_I8MM   (1ul << 13)
 
 uint64_t bn_cpu_features(void)
 {

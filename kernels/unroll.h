@@ -6,9 +6,9 @@
 #define BN_KERNELS_UNROLL_H
 
 #if defined(__clang__)
-#	define BN_UNROLL _Pragma("unroll")
+#define BN_UNROLL _Pragma("unroll")
 #else
-#	define BN_UNROLL _Pragma("GCC unroll 64")
+#define BN_UNROLL _Pragma("GCC unroll 64")
 #endif
 
 #define BN_INLINE static inline __attribute__((always_inline))

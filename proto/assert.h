@@ -8,13 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define bn_assert(condition)                                                                       \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "bnd: %s:%d: broken promise: %s\n", __FILE__, __LINE__,    \
-				#condition);                                                       \
-			abort();                                                                   \
-		}                                                                                  \
+#define bn_assert(condition)                                                                    \
+	do {                                                                                    \
+		if (!(condition)) {                                                             \
+			fprintf(stderr, "bnd: %s:%d: broken promise: %s\n", __FILE__, __LINE__, \
+				#condition);                                                    \
+			abort();                                                                \
+		}                                                                               \
 	} while (0)
 
 #endif

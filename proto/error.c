@@ -90,7 +90,7 @@ static void mark_cut(char *text, size_t size)
 }
 
 __attribute__((format(printf, 3, 0))) static void format_clean(char *text, size_t size,
-								const char *format, va_list args)
+							       const char *format, va_list args)
 {
 	int n = vsnprintf(text, size, format, args);
 

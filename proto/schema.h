@@ -24,7 +24,7 @@
 	X(KEY_BYTES, key_bytes, 64, "bytes of one map key")                                   \
 	X(METHOD_BYTES, method_bytes, 64, "bytes of a method name")                           \
 	X(PARTIAL_MS, partial_ms, 10000, "milliseconds a started message may take to arrive") \
-	X(CONNECTIONS, connections_per_uid, 256, "connections of one user")                    \
+	X(CONNECTIONS, connections_per_uid, 256, "connections of one user")                   \
 	X(REQUESTS, requests_per_connection, 64, "requests in flight before reading stops")   \
 	X(ID_BYTES, id_bytes, 64, "bytes of a request id")                                    \
 	X(MODEL_BYTES, model_bytes, 128, "bytes of a model name")                             \

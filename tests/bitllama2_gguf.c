@@ -37,7 +37,7 @@ enum {
 enum kind { WQ, WK, WV, WO, W1, W2, W3, KINDS };
 
 static const char *const gguf_names[KINDS] = {
-	[WQ] = "attn_q",   [WK] = "attn_k",   [WV] = "attn_v",   [WO] = "attn_output",
+	[WQ] = "attn_q",   [WK] = "attn_k",   [WV] = "attn_v", [WO] = "attn_output",
 	[W1] = "ffn_gate", [W2] = "ffn_down", [W3] = "ffn_up",
 };
 
@@ -120,8 +120,9 @@ static enum bn_status parse_model(struct model *m, struct bn_cursor *c, struct b
 		for (uint32_t i = 0; i < m->layers; i++) {
 			struct matrix *w = &m->matrices[i][k];
 
-			w->rows = k == WK || k == WV ? kv_dim : k == W1 || k == W3 ? m->hidden
-										  : m->dim;
+			w->rows = k == WK || k == WV   ? kv_dim
+				  : k == W1 || k == W3 ? m->hidden
+						       : m->dim;
 			w->cols = k == W2 ? m->hidden : m->dim;
 			w->scale = bn_cursor_f32(c);
 			w->codes = bn_cursor_bytes(c, (size_t)w->rows * w->cols / 4);
@@ -200,25 +201,24 @@ static void write_ones(struct bn_gguf_writer *w, uint32_t n)
 /*
  * A layer's tensors in the order of the file. Called twice: to announce (data false) and to write.
  */
-static enum bn_status layer(struct bn_gguf_writer *w, const struct model *m, uint32_t i,
-			    bool data, struct bn_error *err)
+static enum bn_status layer(struct bn_gguf_writer *w, const struct model *m, uint32_t i, bool data,
+			    struct bn_error *err)
 {
 	static const struct {
 		const char *norm; /* or */
 		enum kind kind;
 	} order[] = {
-		{ "attn_norm", 0 },	{ NULL, WQ }, { NULL, WK }, { NULL, WV },
-		{ "attn_sub_norm", 0 }, { NULL, WO }, { "ffn_norm", 0 }, { NULL, W1 },
-		{ NULL, W3 },		{ "ffn_sub_norm", 0 }, { NULL, W2 },
+		{ "attn_norm", 0 },     { NULL, WQ },          { NULL, WK },      { NULL, WV },
+		{ "attn_sub_norm", 0 }, { NULL, WO },          { "ffn_norm", 0 }, { NULL, W1 },
+		{ NULL, W3 },           { "ffn_sub_norm", 0 }, { NULL, W2 },
 	};
 	enum bn_status status = BN_OK;
 
 	for (size_t k = 0; k < sizeof(order) / sizeof(order[0]) && status == BN_OK; k++) {
 		const struct matrix *mat = &m->matrices[i][order[k].kind];
 		const bool norm = order[k].norm != NULL;
-		const uint32_t width = norm && strcmp(order[k].norm, "ffn_sub_norm") == 0
-					       ? m->hidden
-					       : m->dim;
+		const uint32_t width =
+			norm && strcmp(order[k].norm, "ffn_sub_norm") == 0 ? m->hidden : m->dim;
 		const bool roped = !norm && (order[k].kind == WQ || order[k].kind == WK);
 		const uint64_t dims[2] = { norm ? width : mat->cols, norm ? 1 : mat->rows };
 		char name[64];

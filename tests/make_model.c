@@ -56,9 +56,8 @@ static void apply(struct bn_tiny *t, const char *option, const char *value)
 		const char *option;
 		uint32_t *field;
 	} numbers[] = {
-		{ "layers", &t->layers },     { "dim", &t->dim },
-		{ "ffn", &t->ffn },	      { "heads", &t->heads },
-		{ "kv-heads", &t->kv_heads }, { "vocab", &t->vocab },
+		{ "layers", &t->layers },   { "dim", &t->dim },           { "ffn", &t->ffn },
+		{ "heads", &t->heads },     { "kv-heads", &t->kv_heads }, { "vocab", &t->vocab },
 		{ "context", &t->context },
 	};
 

@@ -19,13 +19,13 @@
 #include <string.h>
 
 enum {
-	PIECE_BYTES = 1 << 20,   /* of tensor data per write; a multiple of every block size    */
-	TABLE = 4096,            /* distinct values in an F16 embedding                         */
+	PIECE_BYTES = 1 << 20, /* of tensor data per write; a multiple of every block size    */
+	TABLE = 4096,          /* distinct values in an F16 embedding                         */
 	NAME_BYTES = 64,
 	SPECIALS_FEW = 10,
-	SPECIALS_MANY = 256,     /* as in the Llama-3 vocabulary                                */
+	SPECIALS_MANY = 256, /* as in the Llama-3 vocabulary                                */
 	SPECIALS_MANY_FROM = 4096,
-	TOKEN_NORMAL = 1,        /* tokenizer.ggml.token_type                                   */
+	TOKEN_NORMAL = 1, /* tokenizer.ggml.token_type                                   */
 	TOKEN_UNKNOWN = 2,
 	TOKEN_CONTROL = 3,
 	TOKEN_BYTE = 6,
@@ -44,36 +44,36 @@ struct preset {
 static const struct preset presets[] = {
 	/* key, { name, arch, layers, dim, ffn, heads, kv, vocab, context, rope base, eps,
 	 *        tied, sub-norms, gains one, embedding, tokenizer, pre, seed } */
-	{ "bitnet-2b-4t", { "synthetic BitNet-b1.58-2B-4T", "bitnet-b1.58", 30, 2560, 6912, 20, 5,
-		128256, 4096, 500000.0f, 1e-5f,
-		true, true, false, BN_GGML_F16, GPT2, NULL, 1 } },
-	{ "large", { "synthetic bitnet_b1_58-large", "bitnet", 24, 1536, 4096, 16, 16,
-		32002, 2048, 10000.0f, 1e-5f,
-		true, true, false, BN_GGML_F16, SPM, "default", 1 } },
-	{ "3b", { "synthetic bitnet_b1_58-3B", "bitnet", 26, 3200, 8640, 32, 32,
-		32002, 2048, 10000.0f, 1e-5f,
-		true, true, false, BN_GGML_F16, SPM, "default", 1 } },
-	{ "llama3-8b", { "synthetic Llama3-8B-1.58", "llama", 32, 4096, 14336, 32, 8,
-		128256, 8192, 500000.0f, 1e-5f,
-		false, false, false, BN_GGML_F16, GPT2, "llama-bpe", 1 } },
-	{ "falcon3-1b", { "synthetic Falcon3-1B-1.58bit", "llama", 18, 2048, 8192, 8, 4,
-		131072, 8192, 1000042.0f, 1e-6f,
-		false, false, false, BN_GGML_F16, GPT2, "falcon3", 1 } },
-	{ "falcon3-3b", { "synthetic Falcon3-3B-1.58bit", "llama", 22, 3072, 9216, 12, 4,
-		131072, 32768, 1000042.0f, 1e-6f,
-		false, false, false, BN_GGML_F16, GPT2, "falcon3", 1 } },
-	{ "falcon3-7b", { "synthetic Falcon3-7B-1.58bit", "llama", 28, 3072, 23040, 12, 4,
-		131080, 32768, 1000042.0f, 1e-6f,
-		false, false, false, BN_GGML_F16, GPT2, "falcon3", 1 } },
-	{ "falcon3-10b", { "synthetic Falcon3-10B-1.58bit", "llama", 40, 3072, 23040, 12, 4,
-		131072, 32768, 1000042.0f, 1e-6f,
-		false, false, false, BN_GGML_F16, GPT2, "falcon3", 1 } },
-	{ "falcon-e-1b", { "synthetic Falcon-E-1B", "llama", 24, 2048, 9216, 16, 2,
-		32768, 32768, 1000000.0f, 1e-5f,
-		false, false, false, BN_GGML_F16, GPT2, "falcon_e", 1 } },
-	{ "falcon-e-3b", { "synthetic Falcon-E-3B", "llama", 32, 2048, 13312, 16, 2,
-		32768, 32768, 1000000.0f, 1e-5f,
-		false, false, false, BN_GGML_F16, GPT2, "falcon_e", 1 } },
+	{ "bitnet-2b-4t",
+	  { "synthetic BitNet-b1.58-2B-4T", "bitnet-b1.58", 30, 2560, 6912, 20, 5, 128256, 4096,
+	    500000.0f, 1e-5f, true, true, false, BN_GGML_F16, GPT2, NULL, 1 } },
+	{ "large",
+	  { "synthetic bitnet_b1_58-large", "bitnet", 24, 1536, 4096, 16, 16, 32002, 2048, 10000.0f,
+	    1e-5f, true, true, false, BN_GGML_F16, SPM, "default", 1 } },
+	{ "3b",
+	  { "synthetic bitnet_b1_58-3B", "bitnet", 26, 3200, 8640, 32, 32, 32002, 2048, 10000.0f,
+	    1e-5f, true, true, false, BN_GGML_F16, SPM, "default", 1 } },
+	{ "llama3-8b",
+	  { "synthetic Llama3-8B-1.58", "llama", 32, 4096, 14336, 32, 8, 128256, 8192, 500000.0f,
+	    1e-5f, false, false, false, BN_GGML_F16, GPT2, "llama-bpe", 1 } },
+	{ "falcon3-1b",
+	  { "synthetic Falcon3-1B-1.58bit", "llama", 18, 2048, 8192, 8, 4, 131072, 8192, 1000042.0f,
+	    1e-6f, false, false, false, BN_GGML_F16, GPT2, "falcon3", 1 } },
+	{ "falcon3-3b",
+	  { "synthetic Falcon3-3B-1.58bit", "llama", 22, 3072, 9216, 12, 4, 131072, 32768,
+	    1000042.0f, 1e-6f, false, false, false, BN_GGML_F16, GPT2, "falcon3", 1 } },
+	{ "falcon3-7b",
+	  { "synthetic Falcon3-7B-1.58bit", "llama", 28, 3072, 23040, 12, 4, 131080, 32768,
+	    1000042.0f, 1e-6f, false, false, false, BN_GGML_F16, GPT2, "falcon3", 1 } },
+	{ "falcon3-10b",
+	  { "synthetic Falcon3-10B-1.58bit", "llama", 40, 3072, 23040, 12, 4, 131072, 32768,
+	    1000042.0f, 1e-6f, false, false, false, BN_GGML_F16, GPT2, "falcon3", 1 } },
+	{ "falcon-e-1b",
+	  { "synthetic Falcon-E-1B", "llama", 24, 2048, 9216, 16, 2, 32768, 32768, 1000000.0f,
+	    1e-5f, false, false, false, BN_GGML_F16, GPT2, "falcon_e", 1 } },
+	{ "falcon-e-3b",
+	  { "synthetic Falcon-E-3B", "llama", 32, 2048, 13312, 16, 2, 32768, 32768, 1000000.0f,
+	    1e-5f, false, false, false, BN_GGML_F16, GPT2, "falcon_e", 1 } },
 };
 /* clang-format on */
 #undef GPT2
@@ -226,8 +226,8 @@ static void add_words(struct lexicon *x, const struct bn_str *roots, size_t n_ro
 	size_t first = x->n, taken = 0;
 
 	while (x->n < end) {
-		struct bn_str parent = taken < n_roots ? roots[taken]
-						       : x->tokens[first + taken - n_roots];
+		struct bn_str parent =
+			taken < n_roots ? roots[taken] : x->tokens[first + taken - n_roots];
 
 		taken++;
 		for (char letter = 'a'; letter <= 'z' && x->n < end; letter++) {
@@ -254,7 +254,7 @@ static uint32_t specials(const struct bn_tiny *t)
 static void fill_gpt2(struct lexicon *x, const struct bn_tiny *t)
 {
 	static const char *const named[SPECIALS_FEW] = {
-		[0] = "<|begin_of_text|>",   [1] = "<|end_of_text|>", [6] = "<|start_header_id|>",
+		[0] = "<|begin_of_text|>", [1] = "<|end_of_text|>", [6] = "<|start_header_id|>",
 		[7] = "<|end_header_id|>", [9] = "<|eot_id|>",
 	};
 	struct bn_str roots[27];
@@ -453,8 +453,7 @@ static size_t plan_all(const struct bn_tiny *t, struct plan *list)
 	for (uint32_t i = 0; i < t->layers; i++) {
 		plan_layer(t, list, &n, i);
 	}
-	plan_one(list, &n, "output_norm.weight", BN_GGML_F32, t->dim, 1,
-		 t->norms_one ? 0.0 : 0.1);
+	plan_one(list, &n, "output_norm.weight", BN_GGML_F32, t->dim, 1, t->norms_one ? 0.0 : 0.1);
 	if (!t->tied) {
 		plan_one(list, &n, "output.weight", t->embedding, t->dim, t->vocab, embedding);
 	}

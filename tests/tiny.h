@@ -24,17 +24,17 @@ enum bn_tiny_tokenizer {
 
 /* Plain value. Fill with bn_tiny_default or bn_tiny_preset, then change what the test is about. */
 struct bn_tiny {
-	const char *name;  /* general.name                                                      */
-	const char *arch;  /* general.architecture                                              */
+	const char *name; /* general.name                                                      */
+	const char *arch; /* general.architecture                                              */
 	uint32_t layers, dim, ffn, heads, kv_heads, vocab, context;
 	float rope_base;
 	float eps;
-	bool tied;                   /* no output.weight                                        */
+	bool tied; /* no output.weight                                        */
 	bool sub_norms;
 	bool norms_one;              /* all gains 1 instead of about 1                          */
 	enum bn_ggml_type embedding; /* F32, F16, Q8_0 or Q6_K; of the output matrix too        */
 	enum bn_tiny_tokenizer tokenizer;
-	const char *pre;             /* tokenizer.ggml.pre, NULL: absent                        */
+	const char *pre; /* tokenizer.ggml.pre, NULL: absent                        */
 	uint64_t seed;
 };
 

@@ -30,7 +30,7 @@
 #include <time.h>
 
 #if defined(__x86_64__)
-#	include <immintrin.h>
+#include <immintrin.h>
 #endif
 
 enum {
@@ -182,10 +182,10 @@ __attribute__((target("avx512f,avx512vnni"))) static double peak_vnni(uint32_t r
 		s[i] = _mm512_setzero_si512();
 	}
 	for (uint32_t r = 0; r < rounds; r++) {
-#	define STEP(i) s[i] = _mm512_dpbusd_epi32(s[i], w, a)
+#define STEP(i) s[i] = _mm512_dpbusd_epi32(s[i], w, a)
 		STEP(0), STEP(1), STEP(2), STEP(3), STEP(4), STEP(5), STEP(6), STEP(7);
 		STEP(8), STEP(9), STEP(10), STEP(11), STEP(12), STEP(13), STEP(14), STEP(15);
-#	undef STEP
+#undef STEP
 		__asm__ volatile("" : "+v"(a), "+v"(w));
 	}
 	for (int i = 1; i < 16; i++) {
@@ -205,9 +205,9 @@ __attribute__((target("avx2"))) static double peak_avx2(uint32_t rounds)
 		s[i] = _mm256_setzero_si256();
 	}
 	for (uint32_t r = 0; r < rounds; r++) {
-#	define STEP(i)                                                    \
-		s[i] = _mm256_add_epi16(s[i], _mm256_maddubs_epi16(w, a)); \
-		__asm__ volatile("" : "+x"(w))
+#define STEP(i)                                                    \
+	s[i] = _mm256_add_epi16(s[i], _mm256_maddubs_epi16(w, a)); \
+	__asm__ volatile("" : "+x"(w))
 		STEP(0);
 		STEP(1);
 		STEP(2);
@@ -216,7 +216,7 @@ __attribute__((target("avx2"))) static double peak_avx2(uint32_t rounds)
 		STEP(5);
 		STEP(6);
 		STEP(7);
-#	undef STEP
+#undef STEP
 	}
 	for (int i = 1; i < 8; i++) {
 		s[0] = _mm256_add_epi16(s[0], s[i]);

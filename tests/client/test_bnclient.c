@@ -178,8 +178,9 @@ static void call_gives_events_then_the_result_whatever_the_chunks(void **state)
 		text = bn_client_text(bn_client_get(reply.result, "text"));
 		assert_int_equal(text.n, 6);
 		assert_memory_equal(text.at, "a time", 6);
-		assert_int_equal(bn_client_get_int(bn_client_get(reply.result, "usage.prompt_tokens"), 0),
-				 7);
+		assert_int_equal(
+			bn_client_get_int(bn_client_get(reply.result, "usage.prompt_tokens"), 0),
+			7);
 		assert_int_equal(bn_client_type(bn_client_get(reply.result, "nothing")),
 				 BN_CLIENT_NONE);
 		bn_client_close(c);
@@ -266,7 +267,9 @@ static void vanished_daemon_is_an_error_and_stays_one(void **state)
 
 static void garbage_from_the_daemon_is_refused(void **state)
 {
-	static const unsigned char bomb[] = { 0x94, 0x01, 0x01, 0xc0, 0xdd, 0xff, 0xff, 0xff, 0xff };
+	static const unsigned char bomb[] = {
+		0x94, 0x01, 0x01, 0xc0, 0xdd, 0xff, 0xff, 0xff, 0xff
+	};
 	struct server s = { .piece = 1 };
 	struct bn_client_reply reply;
 	struct bn_client *c;
@@ -288,7 +291,9 @@ static void dispatch_answers_calls_out_of_order(void **state)
 {
 	struct server s = { .piece = 1 };
 	struct heard heard = { .answers = 0 };
-	struct bn_client_hooks hooks = { .size = sizeof(hooks), .who = &heard, .answer = on_answer };
+	struct bn_client_hooks hooks = { .size = sizeof(hooks),
+					 .who = &heard,
+					 .answer = on_answer };
 	struct bn_client *c;
 	uint32_t first, second;
 
@@ -331,7 +336,8 @@ static void waiting_can_be_given_up(void **state)
 	bn_pack_init(&s.say);
 	server_start(&s, 4096, 64);
 	assert_int_equal(bn_client_open(&c, s.path), BN_CLIENT_OK);
-	assert_int_equal(bn_client_call(c, "completions", NULL, &hooks, &reply), BN_CLIENT_GIVEN_UP);
+	assert_int_equal(bn_client_call(c, "completions", NULL, &hooks, &reply),
+			 BN_CLIENT_GIVEN_UP);
 	assert_int_equal(asked, 3);
 	bn_client_close(c);
 	server_stop(&s);

@@ -43,9 +43,10 @@ static void every_type_has_its_json_form(void **state)
 	memcpy(&v, &value, sizeof(value));
 	assert_true(bn_json_print(to, v, true));
 	fclose(to);
-	assert_string_equal(text, "{\"nil\":null,\"yes\":true,\"int\":-5,\"num\":0.25,"
-				  "\"str\":\"a \\\"b\\\" \\n é\",\"tokens\":[1,4000000000],"
-				  "\"logprobs\":[-0.5],\"blob\":\"AP8h\",\"list\":[{},\"YWI=\"]}\n");
+	assert_string_equal(text,
+			    "{\"nil\":null,\"yes\":true,\"int\":-5,\"num\":0.25,"
+			    "\"str\":\"a \\\"b\\\" \\n é\",\"tokens\":[1,4000000000],"
+			    "\"logprobs\":[-0.5],\"blob\":\"AP8h\",\"list\":[{},\"YWI=\"]}\n");
 	free(text);
 	bn_pack_finish(&p);
 }

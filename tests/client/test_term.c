@@ -26,7 +26,8 @@ static void sizes_are_rounded_for_people(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		assert_string_equal(bn_term_bytes(text, sizeof(text), cases[i].bytes), cases[i].text);
+		assert_string_equal(bn_term_bytes(text, sizeof(text), cases[i].bytes),
+				    cases[i].text);
 	}
 }
 

@@ -39,8 +39,8 @@ void rig_up(struct rig *r);
 /* Everything that was made, in the right order; asserts that nothing is left. */
 void rig_down(struct rig *r);
 
-/* Writes a model of 2 layers whose answers depend on `seed`; its path, in the rig. It is the next one
- * of config.models as well, under `name`. */
+/* Writes a model of 2 layers whose answers depend on `seed`; its path, in the rig. It is the next
+ * one of config.models as well, under `name`. */
 const char *rig_model(struct rig *r, const char *name, uint64_t seed, uint32_t context);
 
 /* Opens and loads a model; to be freed with bn_model_free. */

@@ -45,7 +45,8 @@ static void client_up(struct stage *s, struct client *c, uint32_t rights)
 {
 	int fds[2];
 
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds),
+			 0);
 	c->peer = (struct bn_peer){ .uid = 1000, .gid = 1000, .pid = 1, .rights = rights };
 	c->fd = fds[1];
 	bn_enter_loop();
@@ -59,9 +60,12 @@ static struct stage *open_stage(uint32_t rights)
 	struct stage *s = calloc(1, sizeof(*s));
 	struct bn_requests_limits limits = { 40, 30, 20, 4 };
 	struct bn_methods_config mc = { .version = "1.2.3", .lanes = 1 };
-	struct bn_connection_limits cl = { .in_flight = 64, .message = 1 << 20,
-					   .output_soft = 1 << 18, .output_hard = 1 << 20,
-					   .stall_timeout_ms = 10000, .stall_rate = 1024,
+	struct bn_connection_limits cl = { .in_flight = 64,
+					   .message = 1 << 20,
+					   .output_soft = 1 << 18,
+					   .output_hard = 1 << 20,
+					   .stall_timeout_ms = 10000,
+					   .stall_rate = 1024,
 					   .message_timeout_ms = 10000 };
 	struct bn_connection_hooks hooks;
 
@@ -154,7 +158,8 @@ static bool is_answered(void *who)
 }
 
 /* "key", value pairs: s a string, i an integer, b a bool; sends without waiting. */
-static void vsend(struct client *c, const char *method, bool notify, const char *kinds, va_list args)
+static void vsend(struct client *c, const char *method, bool notify, const char *kinds,
+		  va_list args)
 {
 	struct bn_pack p;
 
@@ -258,8 +263,8 @@ static void methods_ask_for_the_right_each_needs(void **state)
 		{ "models.load", BN_MAY_LOAD },
 		{ "models.unload", BN_MAY_LOAD },
 	};
-	static const uint32_t rights[] = { 0, BN_MAY_STATUS, BN_MAY_GENERATE, BN_MAY_LOAD,
-					   BN_MAY_ADMIN, BN_MAY_ALL };
+	static const uint32_t rights[] = { 0,           BN_MAY_STATUS, BN_MAY_GENERATE,
+					   BN_MAY_LOAD, BN_MAY_ADMIN,  BN_MAY_ALL };
 
 	(void)state;
 	for (size_t r = 0; r < sizeof(rights) / sizeof(rights[0]); r++) {
@@ -276,10 +281,11 @@ static void methods_ask_for_the_right_each_needs(void **state)
 			/* Parameters are checked first and may be missing: then ask properly. */
 			if (bn_message_read_error(&m, &e) && e.status == BN_E_INVALID) {
 				if (strcmp(rows[k].method, "completions") == 0) {
-					post(c, rows[k].method, "ssi", "model", "ann", "prompt", "x",
-					     "max_tokens", 1);
+					post(c, rows[k].method, "ssi", "model", "ann", "prompt",
+					     "x", "max_tokens", 1);
 				} else if (strcmp(rows[k].method, "tokenize") == 0) {
-					post(c, rows[k].method, "ss", "model", "ann", "content", "x");
+					post(c, rows[k].method, "ss", "model", "ann", "content",
+					     "x");
 				} else {
 					post(c, rows[k].method, "s", "model", "ann");
 				}
@@ -393,7 +399,8 @@ static void check_path(const struct bn_result_field *f, struct bn_value v, const
 
 static void check_result(enum bn_method method, struct bn_value result)
 {
-	for (const struct bn_result_field *f = bn_method_info(method)->result; f->path != NULL; f++) {
+	for (const struct bn_result_field *f = bn_method_info(method)->result; f->path != NULL;
+	     f++) {
 		check_path(f, result, f->path);
 	}
 }
@@ -422,7 +429,8 @@ static void methods_answer_what_the_schema_promises(void **state)
 		post(c, "models.load", "s", "model", "ann");
 		check_result(BN_METHOD_MODELS_LOAD, result_of(s, c));
 	}
-	post(c, "completions", "ssii", "model", "ann", "prompt", "hi", "max_tokens", 4, "logprobs", 2);
+	post(c, "completions", "ssii", "model", "ann", "prompt", "hi", "max_tokens", 4, "logprobs",
+	     2);
 	check_result(BN_METHOD_COMPLETIONS, result_of(s, c));
 	post(c, "tokenize", "ssb", "model", "ann", "content", "hi you", "with_pieces", 1);
 	check_result(BN_METHOD_TOKENIZE, result_of(s, c));

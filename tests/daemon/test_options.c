@@ -9,8 +9,7 @@
 
 #include <cmocka.h>
 
-#define PARSE(o, err, ...)                                                                         \
-	parse((o), (err), (const char *[]){ "bnd", __VA_ARGS__, NULL })
+#define PARSE(o, err, ...) parse((o), (err), (const char *[]){ "bnd", __VA_ARGS__, NULL })
 
 static enum bn_status parse(struct bn_options *o, struct bn_error *err, const char **words)
 {
@@ -37,8 +36,8 @@ static void options_serve_is_the_default(void **state)
 	assert_true(o.config_given);
 	assert_null(o.socket);
 	assert_false(o.debuggable);
-	assert_int_equal(PARSE(&o, &err, "-c", "b", "--socket", "s", "--debuggable", "--foreground"),
-			 BN_OK);
+	assert_int_equal(
+		PARSE(&o, &err, "-c", "b", "--socket", "s", "--debuggable", "--foreground"), BN_OK);
 	assert_string_equal(o.socket, "s");
 	assert_true(o.debuggable);
 }

@@ -633,11 +633,13 @@ static void registry_tells_who_would_have_to_leave(void **state)
 	release(s, b);
 	bn_enter_loop();
 	assert_int_equal(bn_registry_victims(s->rig.registry, rig_entry(&s->rig, "cid"),
-					     s->load_bytes + s->resident, victims, 4, &fits), 1);
+					     s->load_bytes + s->resident, victims, 4, &fits),
+			 1);
 	assert_true(fits);
 	assert_string_equal(victims[0]->config.name, "bob");
 	assert_int_equal(bn_registry_victims(s->rig.registry, rig_entry(&s->rig, "cid"),
-					     s->load_bytes + s->resident + 1, victims, 4, &fits), 1);
+					     s->load_bytes + s->resident + 1, victims, 4, &fits),
+			 1);
 	assert_false(fits);
 	assert_int_equal(state_of(s, "bob"), BN_ENTRY_READY);
 	close_stage(s);
@@ -652,7 +654,8 @@ static void check(struct stage *s)
 	uint32_t waiting = 0, live = 0;
 
 	bn_enter_loop();
-	for (const struct bn_entry *e = bn_registry_first(s->rig.registry); e != NULL; e = e->next) {
+	for (const struct bn_entry *e = bn_registry_first(s->rig.registry); e != NULL;
+	     e = e->next) {
 		sum += e->kv_bytes;
 		if (e->state == BN_ENTRY_READY || e->state == BN_ENTRY_DRAINING) {
 			sum += bn_entry_resident(e);

@@ -399,7 +399,8 @@ static void scheduler_survives_a_random_walk(void **state)
 		bn_enter_loop();
 		if (what < 2 && s->n < WORKS_MAX) {
 			submit(s, rand_r(&seed) % 2, (uid_t)(rand_r(&seed) % 4),
-			       1 + (uint32_t)rand_r(&seed) % 120, 1 + (uint32_t)rand_r(&seed) % 200);
+			       1 + (uint32_t)rand_r(&seed) % 120,
+			       1 + (uint32_t)rand_r(&seed) % 200);
 		} else if (s->n > 0) {
 			uint64_t id = 1 + (uint64_t)rand_r(&seed) % s->n;
 

@@ -31,9 +31,9 @@ static struct bn_gguf *parse(const struct raw *r)
 	return g;
 }
 
-static const uint32_t types[] = { BN_GGUF_U8,  BN_GGUF_I8,   BN_GGUF_U16,    BN_GGUF_I16,
-				  BN_GGUF_U32, BN_GGUF_I32,  BN_GGUF_F32,    BN_GGUF_BOOL,
-				  BN_GGUF_U64, BN_GGUF_I64,  BN_GGUF_F64,    BN_GGUF_STRING };
+static const uint32_t types[] = { BN_GGUF_U8,  BN_GGUF_I8,  BN_GGUF_U16, BN_GGUF_I16,
+				  BN_GGUF_U32, BN_GGUF_I32, BN_GGUF_F32, BN_GGUF_BOOL,
+				  BN_GGUF_U64, BN_GGUF_I64, BN_GGUF_F64, BN_GGUF_STRING };
 enum { TYPES = sizeof(types) / sizeof(types[0]) };
 
 static size_t bytes_of(uint32_t type)
@@ -92,8 +92,7 @@ static void gguf_getters_take_their_types_and_no_other(void **state)
 		assert_int_equal(u, is_integer(types[i]));
 		assert_int_equal(bn_gguf_f32(g, key, 0, 9, &f, &err) == BN_OK,
 				 types[i] == BN_GGUF_F32 || types[i] == BN_GGUF_F64);
-		assert_int_equal(bn_gguf_bool(g, key, &b, &err) == BN_OK,
-				 types[i] == BN_GGUF_BOOL);
+		assert_int_equal(bn_gguf_bool(g, key, &b, &err) == BN_OK, types[i] == BN_GGUF_BOOL);
 		assert_int_equal(bn_gguf_str(g, key, &s, &err) == BN_OK, string);
 		assert_int_equal(s.n, string);
 		assert_int_equal(bn_gguf_is(g, key, "1"), string);
@@ -133,8 +132,7 @@ static void gguf_arrays_take_their_types_and_no_other(void **state)
 
 		assert_int_equal(bn_gguf_strs(g, key, 0, &a, &err) == BN_OK,
 				 types[i] == BN_GGUF_STRING);
-		assert_int_equal(bn_gguf_ints(g, key, 0, &a, &err) == BN_OK,
-				 is_integer(types[i]));
+		assert_int_equal(bn_gguf_ints(g, key, 0, &a, &err) == BN_OK, is_integer(types[i]));
 		assert_int_equal(bn_gguf_f32s(g, key, 0, &a, &err) == BN_OK,
 				 types[i] == BN_GGUF_F32);
 		assert_int_equal(bn_gguf_strs(g, key, 3, &a, &err), BN_E_FORMAT);

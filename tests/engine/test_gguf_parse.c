@@ -47,10 +47,10 @@ enum field {
 
 /* Bytes each field takes in the file. */
 static const size_t width[FIELDS] = {
-	[VERSION] = 4,	     [N_TENSORS] = 8,	 [N_KV] = 8,	      [KEY_BYTES] = 8,
-	[KV_TYPE] = 4,	     [ALIGNMENT] = 4,	 [STRING_BYTES] = 8, [ELEMENT_TYPE] = 4,
+	[VERSION] = 4,       [N_TENSORS] = 8,    [N_KV] = 8,          [KEY_BYTES] = 8,
+	[KV_TYPE] = 4,       [ALIGNMENT] = 4,    [STRING_BYTES] = 8,  [ELEMENT_TYPE] = 4,
 	[ELEMENT_COUNT] = 8, [STRING_COUNT] = 8, [ELEMENT_BYTES] = 8, [BOOL] = 1,
-	[NAME_BYTES] = 8,    [N_DIMS] = 4,	 [DIM_0] = 8,	      [DIM_1] = 8,
+	[NAME_BYTES] = 8,    [N_DIMS] = 4,       [DIM_0] = 8,         [DIM_1] = 8,
 	[TENSOR_TYPE] = 4,   [OFFSET] = 8,
 };
 
@@ -304,8 +304,9 @@ static void gguf_names_the_field_the_value_and_the_limit(void **state)
 	refuses(ALIGNMENT, 24, "general.alignment is 24, must be a power of two");
 	refuses(ALIGNMENT, 1u << 21, "general.alignment is 2097152, must be");
 	refuses(ALIGNMENT, 1u << 20, "before the tensor data at 1048576");
-	refuses(STRING_BYTES, (16 << 20) + 1, "metadata pair 1 'text': a string of 16777217 bytes, "
-					      "the limit is 16777216");
+	refuses(STRING_BYTES, (16 << 20) + 1,
+		"metadata pair 1 'text': a string of 16777217 bytes, "
+		"the limit is 16777216");
 	refuses(STRING_BYTES, 16 << 20, "metadata pair 1 'text': the file ends here");
 	refuses(ELEMENT_TYPE, BN_GGUF_ARRAY, "metadata pair 2 'numbers': an array of array");
 	refuses(ELEMENT_TYPE, 99, "metadata pair 2 'numbers': an array of ? (type 99)");
@@ -313,8 +314,9 @@ static void gguf_names_the_field_the_value_and_the_limit(void **state)
 		"metadata pair 2 'numbers': 16777217 array elements, the limit is 16777216");
 	refuses(ELEMENT_COUNT, 1000, "metadata pair 2 'numbers': 1000 array elements, but only");
 	refuses(STRING_COUNT, 1000, "metadata pair 3 'words': 1000 array elements, but only");
-	refuses(ELEMENT_BYTES, UINT64_MAX, "metadata pair 3 'words': an array element of "
-					   "18446744073709551615 bytes, the limit is 16777216");
+	refuses(ELEMENT_BYTES, UINT64_MAX,
+		"metadata pair 3 'words': an array element of "
+		"18446744073709551615 bytes, the limit is 16777216");
 	refuses(BOOL, 2, "metadata pair 4 'flag': a bool of value 2");
 	refuses(NAME_BYTES, 65537, "tensor 0: a name of 65537 bytes");
 	refuses(N_DIMS, 0, "tensor 0 't': 0 dimensions, must be 1 to 4");
@@ -537,9 +539,9 @@ static void gguf_model_cut_at_every_byte_of_its_header_is_a_named_error(void **s
 	/* And at points of its data, which the parser judges without reading it. */
 	for (size_t k = 0; k < 1000; k++) {
 		seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407u;
-		assert_int_equal(parse(bytes, data_at,
-				       data_at + (seed >> 20) % (n - data_at - 64), &err),
-				 BN_E_FORMAT);
+		assert_int_equal(
+			parse(bytes, data_at, data_at + (seed >> 20) % (n - data_at - 64), &err),
+			BN_E_FORMAT);
 	}
 	assert_int_equal(parse(bytes, n, n, &err), BN_OK);
 	free(bytes);

@@ -18,11 +18,11 @@ struct rule {
 };
 
 static const struct rule rules[] = {
-	{ 0, 1, 4, 0, 0, false },      { 1, 1, 2, 0, 0, false },     { 2, 32, 18, 0, 0, false },
-	{ 8, 32, 34, 0, 0, false },    { 14, 256, 210, 0, 0, false }, { 24, 1, 1, 0, 0, false },
-	{ 27, 1, 8, 0, 0, false },     { 28, 1, 8, 0, 0, false },    { 30, 1, 2, 0, 0, false },
-	{ 34, 256, 54, 0, 0, false },  { 35, 256, 66, 0, 0, false }, { 36, 128, 32, 0, 32, true },
-	{ 38, 4, 1, 0, 32, true },     { 134, 64, 13, 2, 0, false }, { 135, 64, 16, 4, 0, false },
+	{ 0, 1, 4, 0, 0, false },     { 1, 1, 2, 0, 0, false },      { 2, 32, 18, 0, 0, false },
+	{ 8, 32, 34, 0, 0, false },   { 14, 256, 210, 0, 0, false }, { 24, 1, 1, 0, 0, false },
+	{ 27, 1, 8, 0, 0, false },    { 28, 1, 8, 0, 0, false },     { 30, 1, 2, 0, 0, false },
+	{ 34, 256, 54, 0, 0, false }, { 35, 256, 66, 0, 0, false },  { 36, 128, 32, 0, 32, true },
+	{ 38, 4, 1, 0, 32, true },    { 134, 64, 13, 2, 0, false },  { 135, 64, 16, 4, 0, false },
 };
 
 static uint64_t draw(uint64_t *state)
@@ -245,8 +245,7 @@ static void place_names_what_is_wrong(void **state)
 	assert_string_equal(err.text, "tensor 'w': its offset 8 is not a multiple of 32");
 	t = ambiguous(0, 0);
 	assert_int_equal(bn_gguf_place(&t, 1, 1001, 1001, 32, false, &err), BN_E_FORMAT);
-	assert_string_equal(err.text,
-			    "the file ends at byte 1001, before the tensor data at 1024");
+	assert_string_equal(err.text, "the file ends at byte 1001, before the tensor data at 1024");
 	/* Without tensors there is no data section that could be missing. */
 	assert_int_equal(bn_gguf_place(&t, 0, 1001, 1001, 32, false, &err), BN_OK);
 }

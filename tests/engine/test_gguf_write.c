@@ -377,15 +377,13 @@ static void tiny_models_are_whole_and_always_the_same(void **state)
 				 1 + t.layers * (t.sub_norms ? 11 : 9) + 1 + !t.tied);
 		assert_int_equal(bn_gguf_strs(g, "tokenizer.ggml.tokens", t.vocab, &tokens, &err),
 				 BN_OK);
-		assert_int_equal(bn_gguf_ints(g, "tokenizer.ggml.token_type", t.vocab, &kinds,
-					      &err),
-				 BN_OK);
-		assert_int_equal(bn_gguf_strs(g, "tokenizer.ggml.merges", 0, &merges, &err) ==
-					 BN_OK,
-				 i < 4);
-		assert_int_equal(bn_gguf_u32(g, "tokenizer.ggml.bos_token_id", 0, t.vocab - 1, &bos,
-					     &err),
-				 BN_OK);
+		assert_int_equal(
+			bn_gguf_ints(g, "tokenizer.ggml.token_type", t.vocab, &kinds, &err), BN_OK);
+		assert_int_equal(
+			bn_gguf_strs(g, "tokenizer.ggml.merges", 0, &merges, &err) == BN_OK, i < 4);
+		assert_int_equal(
+			bn_gguf_u32(g, "tokenizer.ggml.bos_token_id", 0, t.vocab - 1, &bos, &err),
+			BN_OK);
 		assert_int_equal(bn_gguf_int_at(&kinds, bos), 3);
 		assert_int_equal(bn_gguf_int_at(&kinds, bos + 1), 3);
 		check_trits(g, bn_gguf_tensor(g, "blk.1.ffn_down.weight"));

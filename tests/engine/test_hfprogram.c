@@ -19,7 +19,7 @@
 	"| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
 #define SPLIT(regex)                                                                    \
 	"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"" regex "\"}, \"behavior\": " \
-								  "\"Isolated\"}"
+	"\"Isolated\"}"
 #define BYTES(regex)    "{\"type\": \"ByteLevel\", \"use_regex\": " regex "}"
 #define SEQUENCE(parts) "{\"type\": \"Sequence\", \"pretokenizers\": [" parts "]}"
 
@@ -35,26 +35,25 @@ static void hfprogram_names_the_splitters_it_knows(void **state)
 {
 	static const struct {
 		const char *pre, *name;
-	} cases
-		[] = {
-			{ SEQUENCE(SPLIT(LLAMA3) ", " BYTES("false")), "llama-bpe" },
-			{ SEQUENCE(SPLIT(QWEN2) ", " BYTES("false")), "qwen2" },
-			{ SEQUENCE("{\"type\": \"Punctuation\"}, " BYTES(
-				  "true") ", {\"type\": \"Digits\", \"individual_digits\": true}"),
-			  "falcon3" },
-			{ SEQUENCE(
-				  SEQUENCE("{\"type\": \"Digits\"}, {\"type\": \"Punctuation\"}") ", " SPLIT(
-					  LLAMA3) ", " BYTES("false")),
-			  "falcon3" },
-			{ BYTES("true"), "gpt-2" },
-			{ "{\"type\": \"ByteLevel\"}", "gpt-2" },
-			{ BYTES("false"), NULL },
-			{ SEQUENCE(SPLIT("[a-z]+") ", " BYTES("true")), NULL },
-			{ "{\"type\": \"Whitespace\"}", NULL },
-			{ "null", NULL },
-			{ "7", NULL },
-			{ SEQUENCE("7, null, []"), NULL },
-		};
+	} cases[] = {
+		{ SEQUENCE(SPLIT(LLAMA3) ", " BYTES("false")), "llama-bpe" },
+		{ SEQUENCE(SPLIT(QWEN2) ", " BYTES("false")), "qwen2" },
+		{ SEQUENCE("{\"type\": \"Punctuation\"}, " BYTES(
+			  "true") ", {\"type\": \"Digits\", \"individual_digits\": true}"),
+		  "falcon3" },
+		{ SEQUENCE(
+			  SEQUENCE("{\"type\": \"Digits\"}, {\"type\": \"Punctuation\"}") ", " SPLIT(
+				  LLAMA3) ", " BYTES("false")),
+		  "falcon3" },
+		{ BYTES("true"), "gpt-2" },
+		{ "{\"type\": \"ByteLevel\"}", "gpt-2" },
+		{ BYTES("false"), NULL },
+		{ SEQUENCE(SPLIT("[a-z]+") ", " BYTES("true")), NULL },
+		{ "{\"type\": \"Whitespace\"}", NULL },
+		{ "null", NULL },
+		{ "7", NULL },
+		{ SEQUENCE("7, null, []"), NULL },
+	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

@@ -1060,9 +1060,9 @@ static void tokenizer_needs_little_stack(void **state)
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 	stack *= 8; /* sanitizers put red zones around every local */
 #elif defined(__has_feature)
-#	if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 	stack *= 8;
-#	endif
+#endif
 #endif
 	assert_int_equal(pthread_attr_init(&attr), 0);
 	assert_int_equal(pthread_attr_setstacksize(&attr, stack), 0);
