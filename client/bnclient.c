@@ -400,7 +400,6 @@ static enum bn_client_status flush(struct bn_client *c)
 static enum bn_client_status queue(struct bn_client *c, bool call, uint32_t msgid,
 				   const char *method, const struct bn_client_params *params)
 {
-	struct bn_pack copy;
 	struct bn_error err;
 
 	if (c->fd < 0) {
@@ -422,20 +421,8 @@ static enum bn_client_status queue(struct bn_client *c, bool call, uint32_t msgi
 		bn_pack_map(&c->out, NULL);
 		bn_pack_end(&c->out);
 	} else {
-		/* The caller's map stays open so that params may be used again: close a copy. */
-		bn_pack_init(&copy);
-		copy = params->pack;
-		copy.data = params->pack.used > 0 ? malloc(params->pack.used) : NULL;
-		copy.capacity = params->pack.used;
-		if (copy.data == NULL) {
-			bn_pack_reset(&c->out);
-			c->sent = 0;
-			return lose(c, BN_CLIENT_NO_MEMORY, "no memory for the parameters");
-		}
-		memcpy(copy.data, params->pack.data, params->pack.used);
-		bn_pack_end(&copy);
-		bn_pack_value(&c->out, NULL, bn_value_read(copy.data, copy.used));
-		free(copy.data);
+		/* The caller's map stays open: params may be used again. */
+		bn_pack_append(&c->out, NULL, &params->pack);
 	}
 	bn_pack_end(&c->out);
 	bn_pack_end(&c->out);

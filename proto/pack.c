@@ -172,22 +172,23 @@ void bn_pack_array(struct bn_pack *p, const char *key)
 	open_container(p, key, false);
 }
 
-void bn_pack_end(struct bn_pack *p)
+/* Writes the count of the container whose head stands at `head`. */
+static void close_container(struct bn_pack *p, size_t head, uint32_t count)
 {
-	uint32_t count;
-	unsigned char *head;
-
-	bn_assert(p->depth > 0);
-	p->depth--;
-	count = p->open[p->depth].count;
 	if (count > UINT16_MAX) {
 		fail(p, BN_E_TOO_LARGE);
 	}
 	if (p->failed == BN_OK) {
-		head = p->data + p->open[p->depth].head;
-		head[1] = (unsigned char)(count >> 8);
-		head[2] = (unsigned char)count;
+		p->data[head + 1] = (unsigned char)(count >> 8);
+		p->data[head + 2] = (unsigned char)count;
 	}
+}
+
+void bn_pack_end(struct bn_pack *p)
+{
+	bn_assert(p->depth > 0);
+	p->depth--;
+	close_container(p, p->open[p->depth].head, p->open[p->depth].count);
 }
 
 void bn_pack_nil(struct bn_pack *p, const char *key)
@@ -329,5 +330,21 @@ void bn_pack_value(struct bn_pack *p, const char *key, struct bn_value value)
 	} else {
 		begin(p, key);
 		append(p, (const char *)value.head, (size_t)(end - value.head));
+	}
+}
+
+void bn_pack_append(struct bn_pack *p, const char *key, const struct bn_pack *other)
+{
+	size_t start;
+
+	bn_assert(p != other);
+	begin(p, key);
+	if (other->failed != BN_OK) {
+		fail(p, other->failed);
+	}
+	start = p->used;
+	append(p, (const char *)other->data, other->used);
+	for (uint32_t i = 0; i < other->depth; i++) {
+		close_container(p, start + other->open[i].head, other->open[i].count);
 	}
 }

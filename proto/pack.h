@@ -87,4 +87,10 @@ void bn_pack_tuple(struct bn_pack *p, uint32_t n);
 /* Copies a value with all that is in it; NONE packs nil. */
 void bn_pack_value(struct bn_pack *p, const char *key, struct bn_value value);
 
+/*
+ * Copies what `other` holds, one value, as if its open containers ended here; `other` stays as it
+ * is and may grow on. A failure of `other` becomes p's. They must not be the same.
+ */
+void bn_pack_append(struct bn_pack *p, const char *key, const struct bn_pack *other);
+
 #endif

@@ -99,6 +99,45 @@ static void pack_copies_values_whole(void **state)
 	bn_pack_finish(&q);
 }
 
+static void pack_appends_a_pack_that_is_still_open(void **state)
+{
+	static const char shut[] = "\xdc\0\x02\x05\xde\0\x01\xa1"
+				   "k\xdc\0\x02\x01\x02";
+	struct bn_pack p, open;
+	struct bn_error err;
+
+	(void)state;
+	bn_pack_init(&p);
+	bn_pack_init(&open);
+	bn_pack_map(&open, NULL);
+	bn_pack_array(&open, "k");
+	bn_pack_int(&open, NULL, 1);
+	bn_pack_int(&open, NULL, 2);
+	for (int again = 0; again < 2; again++) {
+		bn_pack_reset(&p);
+		bn_pack_array(&p, NULL);
+		bn_pack_int(&p, NULL, 5);
+		bn_pack_append(&p, NULL, &open);
+		bn_pack_end(&p);
+		assert_int_equal(bn_pack_check(&p, &err), BN_OK);
+		assert_int_equal(p.used, sizeof(shut) - 1);
+		assert_memory_equal(p.data, shut, p.used);
+	}
+	/* It grows on where it was. */
+	bn_pack_int(&open, NULL, 3);
+	bn_pack_end(&open);
+	bn_pack_end(&open);
+	assert_memory_equal(open.data, "\xde\0\x01\xa1k\xdc\0\x03\x01\x02\x03", 12);
+
+	bn_pack_reset(&open);
+	bn_pack_text(&open, NULL, (struct bn_text){ "x", (size_t)UINT32_MAX + 1 });
+	bn_pack_reset(&p);
+	bn_pack_append(&p, NULL, &open);
+	assert_int_equal(bn_pack_check(&p, &err), BN_E_TOO_LARGE);
+	bn_pack_finish(&p);
+	bn_pack_finish(&open);
+}
+
 static void pack_fails_once_and_stays_failed(void **state)
 {
 	(void)state;
@@ -175,6 +214,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pack_writes_what_msgpack_c_reads),
 		cmocka_unit_test(pack_copies_values_whole),
+		cmocka_unit_test(pack_appends_a_pack_that_is_still_open),
 		cmocka_unit_test(pack_fails_once_and_stays_failed),
 		cmocka_unit_test(pack_refuses_more_elements_than_its_count_holds),
 		cmocka_unit_test(pack_gives_its_bytes_away),
