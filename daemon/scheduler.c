@@ -1,26 +1,6 @@
-/*
- * What a step holds, all of it:
- *
- *   1. The model with the least virtual time among those with work.
- *   2. One row for each of its sequences that decodes, up to max_batch.
- *   3. Prompt rows: first of prompts already begun, then of the waiting one whose client has been
- *      served least (prompt tokens count one, generated ones two), as many as the time target
- *      allows by the measured cost of a row, at least PROMPT_ROWS_MIN, at most prefill_chunk.
- *      While nobody decodes the target is ALONE_TARGETS times as long: larger pieces are cheaper,
- *      and the only one who could wait is whoever comes next.
- *   4. Logits only for rows that sample (engine/batch.h does that).
- *   5. No preemption: what has begun keeps its memory and its place until it ends.
- *
- * Why a time and not a number of rows: a prompt row of a 2 B model costs ten milliseconds on two
- * cores, so a "small" piece of 64 rows would freeze everybody who decodes for 0.6 s.
- *
- * Sequences held back by a slow reader take no place in max_batch; when they come back and there
- * are more than max_batch, those that were computed go to the end of the line.
- *
- * Memory: the lead allocates only when a client is seen for the first time, never in a step.
- */
 #include "daemon/scheduler.h"
 
+#include "daemon/lineup.h"
 #include "daemon/mailbox.h"
 #include "proto/assert.h"
 
@@ -30,16 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-enum {
-	ALONE_TARGETS = 4,
-	PROMPT_ROWS_MIN = 4, /* progress even when decoding alone takes the whole target    */
-	PROBE_ROWS = 16,     /* first piece of a prompt when nothing is known of its cost   */
-	LEARN_ROWS = 8,      /* smaller pieces say little about the cost of a row           */
-	COST_PROMPT = 1,     /* of a token, for shares between clients (VTC, OSDI'24)       */
-	COST_TOKEN = 2,
-	EVENTS_MAX = 64,    /* posted together                                             */
-	CLIENTS_KEPT = 256, /* idle ones whose account is remembered                       */
-};
+enum { EVENTS_MAX = 64 }; /* posted together */
 
 enum order_kind { ORDER_SUBMIT, ORDER_CANCEL, ORDER_PAUSE, ORDER_RESUME, ORDER_STOP };
 
@@ -48,14 +19,6 @@ struct order {
 	enum bn_status status;
 	struct bn_work *work; /* SUBMIT only */
 	uint64_t id;
-};
-
-/* The account of a uid; the lead's. */
-struct bn_client {
-	struct bn_fair_party party;
-	struct bn_client *next;
-	uid_t uid;
-	uint32_t works;
 };
 
 struct bn_scheduler {
@@ -71,14 +34,7 @@ struct bn_scheduler {
 	uint64_t seen_progress;
 	uint64_t seen_ns;
 	/* The lead's. */
-	struct bn_batch batch;
-	struct bn_fair tenants;
-	struct bn_fair clients;
-	struct bn_work *all;
-	struct bn_client *accounts;
-	uint32_t n_accounts;
-	struct bn_work **step; /* [max_batch + prefill_chunk] works of this step */
-	uint32_t n_step;
+	struct bn_lineup lineup;
 	struct bn_step_event *events; /* [EVENTS_MAX] */
 	size_t n_events;
 };
@@ -89,36 +45,6 @@ static uint64_t now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-/* --- lists ---------------------------------------------------------------------------------- */
-
-static void append(struct bn_work_list *l, struct bn_work *w)
-{
-	w->before = l->last;
-	w->after = NULL;
-	if (l->last != NULL) {
-		l->last->after = w;
-	} else {
-		l->first = w;
-	}
-	l->last = w;
-}
-
-static void detach(struct bn_work_list *l, struct bn_work *w)
-{
-	if (w->before != NULL) {
-		w->before->after = w->after;
-	} else {
-		l->first = w->after;
-	}
-	if (w->after != NULL) {
-		w->after->before = w->before;
-	} else {
-		l->last = w->before;
-	}
-	w->before = NULL;
-	w->after = NULL;
 }
 
 /* --- events --------------------------------------------------------------------------------- */
@@ -154,11 +80,11 @@ static struct bn_step_event *event(struct bn_scheduler *s, enum bn_step_kind kin
 	return e;
 }
 
-/* Whatever text is certain, and the token it came with if there is one. */
-static void tell_text(struct bn_scheduler *s, struct bn_work *w) BN_ON_LEAD
+/* Whatever text is certain, and, when it was computed just now, the token it came with. */
+static void tell_text(struct bn_scheduler *s, struct bn_work *w, bool computed) BN_ON_LEAD
 {
 	struct bn_sequence *seq = w->seq;
-	bool fresh = seq->has_new && w->in_step;
+	bool fresh = seq->has_new && computed;
 
 	for (;;) {
 		char text[BN_STEP_TEXT_BYTES];
@@ -182,123 +108,14 @@ static void tell_text(struct bn_scheduler *s, struct bn_work *w) BN_ON_LEAD
 	}
 }
 
-/* --- clients -------------------------------------------------------------------------------- */
-
-static struct bn_client *find_client(struct bn_scheduler *s, uid_t uid) BN_ON_LEAD
+static void done(struct bn_scheduler *s, struct bn_work *w, bool computed) BN_ON_LEAD
 {
-	struct bn_client **idle = NULL;
-	struct bn_client *c;
-
-	for (struct bn_client **at = &s->accounts; *at != NULL; at = &(*at)->next) {
-		if ((*at)->uid == uid) {
-			return *at;
-		}
-		if ((*at)->works == 0) {
-			idle = at;
-		}
-	}
-	if (s->n_accounts >= CLIENTS_KEPT && idle != NULL) {
-		/* The one not seen for longest, for new ones go in front. */
-		c = *idle;
-		*idle = c->next;
-		*c = (struct bn_client){ 0 };
-	} else {
-		c = calloc(1, sizeof(*c));
-		bn_assert(c != NULL);
-		s->n_accounts++;
-	}
-	c->uid = uid;
-	c->next = s->accounts;
-	s->accounts = c;
-	return c;
-}
-
-/* --- orders --------------------------------------------------------------------------------- */
-
-/* Whether a step of this model would hold a row. Keeps the tenant's place in the ring. */
-static void settle(struct bn_scheduler *s, struct bn_tenant *t) BN_ON_LEAD
-{
-	bool work = t->n_active > 0;
-
-	for (struct bn_work *w = t->waiting.first; w != NULL && !work; w = w->after) {
-		work = !w->paused;
-	}
-	if (work) {
-		bn_fair_wake(&s->tenants, &t->party, t->weight);
-	} else {
-		bn_fair_sleep(&s->tenants, &t->party);
-	}
-}
-
-static void submit(struct bn_scheduler *s, struct bn_work *w) BN_ON_LEAD
-{
-	w->below = s->all;
-	if (s->all != NULL) {
-		s->all->above = w;
-	}
-	s->all = w;
-	w->client = find_client(s, w->uid);
-	w->client->works++;
-	bn_fair_wake(&s->clients, &w->client->party, 1);
-	append(&w->tenant->waiting, w);
-	w->tenant->weight = w->weight;
-	settle(s, w->tenant);
-}
-
-/* Takes a finished work out of everything; its DONE is posted by the caller afterwards. */
-static void retire(struct bn_scheduler *s, struct bn_work *w) BN_ON_LEAD
-{
-	struct bn_tenant *t = w->tenant;
-
-	if (w->begun && !w->paused) {
-		t->n_active--;
-	}
-	detach(w->begun ? &t->begun : &t->waiting, w);
-	if (w->above != NULL) {
-		w->above->below = w->below;
-	} else {
-		s->all = w->below;
-	}
-	if (w->below != NULL) {
-		w->below->above = w->above;
-	}
-	if (--w->client->works == 0) {
-		bn_fair_sleep(&s->clients, &w->client->party);
-	}
-	settle(s, t);
-}
-
-/* The work of an id, if it is still here: an order may cross the DONE on its way. */
-static struct bn_work *find_work(struct bn_scheduler *s, uint64_t id) BN_ON_LEAD
-{
-	struct bn_work *w = s->all;
-
-	while (w != NULL && w->id != id) {
-		w = w->below;
-	}
-	return w;
-}
-
-static void done(struct bn_scheduler *s, struct bn_work *w) BN_ON_LEAD
-{
-	retire(s, w);
-	tell_text(s, w);
+	bn_lineup_leave(&s->lineup, w);
+	tell_text(s, w, computed);
 	event(s, BN_STEP_DONE, w);
 }
 
-static void pause_work(struct bn_scheduler *s, struct bn_work *w, bool pause) BN_ON_LEAD
-{
-	if (w->paused == pause) {
-		return;
-	}
-	w->paused = pause;
-	if (w->begun && pause) {
-		w->tenant->n_active--;
-	} else if (w->begun) {
-		w->tenant->n_active++;
-	}
-	settle(s, w->tenant);
-}
+/* --- the lead ------------------------------------------------------------------------------- */
 
 /* Carries out what the loop wants; false when it wants the end. */
 static bool drain_inbox(struct bn_scheduler *s) BN_ON_LEAD
@@ -314,20 +131,20 @@ static bool drain_inbox(struct bn_scheduler *s) BN_ON_LEAD
 
 		switch (o->kind) {
 		case ORDER_SUBMIT:
-			submit(s, o->work);
+			bn_lineup_enter(&s->lineup, o->work);
 			break;
 		case ORDER_CANCEL:
-			w = find_work(s, o->id);
+			w = bn_lineup_find(&s->lineup, o->id);
 			if (w != NULL) {
 				bn_sequence_finish(w->seq, BN_FINISH_CANCELLED, o->status);
-				done(s, w);
+				done(s, w, false);
 			}
 			break;
 		case ORDER_PAUSE:
 		case ORDER_RESUME:
-			w = find_work(s, o->id);
+			w = bn_lineup_find(&s->lineup, o->id);
 			if (w != NULL) {
-				pause_work(s, w, o->kind == ORDER_PAUSE);
+				bn_lineup_pause(&s->lineup, w, o->kind == ORDER_PAUSE);
 			}
 			break;
 		case ORDER_STOP:
@@ -339,136 +156,13 @@ static bool drain_inbox(struct bn_scheduler *s) BN_ON_LEAD
 	return go_on;
 }
 
-/* --- a step --------------------------------------------------------------------------------- */
-
-/* How many prompt rows the next step may hold beside `decoding` others. */
-static uint32_t prompt_rows(const struct bn_scheduler *s, const struct bn_tenant *t,
-			    uint32_t decoding) BN_ON_LEAD
+/* Everything the step brought forth goes to the loop. */
+static void harvest(struct bn_scheduler *s) BN_ON_LEAD
 {
-	uint64_t target = s->config.step_target_ns;
-	uint64_t rows = PROBE_ROWS;
-
-	if (decoding == 0) {
-		target *= ALONE_TARGETS;
-	}
-	if (t->row_ns != 0) {
-		uint64_t taken = decoding > 0 ? t->decode_ns : 0;
-
-		rows = taken < target ? (target - taken) / t->row_ns : 0;
-		if (rows < PROMPT_ROWS_MIN) {
-			rows = PROMPT_ROWS_MIN;
-		}
-	}
-	return rows < s->config.prefill_chunk ? (uint32_t)rows : s->config.prefill_chunk;
-}
-
-/* Adds rows of a work to the step; how many. */
-static uint32_t add(struct bn_scheduler *s, struct bn_work *w, uint32_t most) BN_ON_LEAD
-{
-	uint32_t n = bn_batch_add(&s->batch, w->seq, most);
-
-	if (n > 0) {
-		w->in_step = true;
-		w->fed = n;
-		s->step[s->n_step++] = w;
-	}
-	return n;
-}
-
-/* The first waiting work of the client who was served least. */
-static struct bn_work *next_waiting(struct bn_scheduler *s, struct bn_tenant *t) BN_ON_LEAD
-{
-	for (struct bn_fair_party *p = bn_fair_pick(&s->clients); p != NULL;
-	     p = bn_fair_pick_after(&s->clients, p)) {
-		struct bn_client *c = BN_FAIR_OWNER(p, struct bn_client, party);
-
-		for (struct bn_work *w = t->waiting.first; w != NULL; w = w->after) {
-			if (w->client == c && !w->paused) {
-				return w;
-			}
-		}
-	}
-	return NULL;
-}
-
-static void begin(struct bn_scheduler *s, struct bn_work *w) BN_ON_LEAD
-{
-	struct bn_tenant *t = w->tenant;
-
-	detach(&t->waiting, w);
-	append(&t->begun, w);
-	w->begun = true;
-	t->n_active++;
-	event(s, BN_STEP_BEGUN, w);
-}
-
-/* Rules 2 and 3. Returns how many of the rows decode. */
-static uint32_t compose(struct bn_scheduler *s, struct bn_tenant *t) BN_ON_LEAD
-{
-	uint32_t decoding = 0;
-	uint32_t left;
-
-	bn_batch_reset(&s->batch, t->model);
-	s->n_step = 0;
-	for (struct bn_work *w = t->begun.first; w != NULL; w = w->after) {
-		if (!w->paused && !bn_sequence_is_prefill(w->seq) &&
-		    decoding < s->config.max_batch) {
-			decoding += add(s, w, 1);
-		}
-	}
-	left = prompt_rows(s, t, decoding);
-	for (struct bn_work *w = t->begun.first; w != NULL && left > 0; w = w->after) {
-		if (!w->paused && bn_sequence_is_prefill(w->seq)) {
-			left -= add(s, w, left);
-		}
-	}
-	while (left > 0 && t->n_active < s->config.max_batch) {
-		struct bn_work *w = next_waiting(s, t);
-
-		if (w == NULL) {
-			break;
-		}
-		begin(s, w);
-		left -= add(s, w, left);
-	}
-	return decoding;
-}
-
-static uint64_t mix(uint64_t old, uint64_t fresh)
-{
-	return old == 0 ? fresh : old - old / 4 + fresh / 4;
-}
-
-/* What the step says about the cost of the next one. */
-static void learn(struct bn_tenant *t, uint32_t rows, uint32_t decoding, uint64_t ns) BN_ON_LEAD
-{
-	uint32_t prompt = rows - decoding;
-
-	if (prompt == 0) {
-		t->decode_ns = mix(t->decode_ns, ns);
-	} else if (prompt >= LEARN_ROWS || t->row_ns == 0) {
-		uint64_t rest = decoding > 0 ? t->decode_ns : 0;
-		uint64_t least = ns / rows; /* the decoding rows cost no less than prompt rows */
-		uint64_t each = rest < ns ? (ns - rest) / prompt : 0;
-
-		t->row_ns = mix(t->row_ns, each > least / 2 ? each : least / 2 + 1);
-	}
-}
-
-/* Everything the step brought forth goes to the loop; the ended ones leave first. */
-static void harvest(struct bn_scheduler *s, struct bn_tenant *t) BN_ON_LEAD
-{
-	bool crowded = t->n_active > s->config.max_batch;
-
-	for (uint32_t i = 0; i < s->n_step; i++) {
-		struct bn_work *w = s->step[i];
+	for (uint32_t i = 0; i < s->lineup.n_step; i++) {
+		struct bn_work *w = s->lineup.step[i];
 		struct bn_sequence *seq = w->seq;
-		uint64_t cost = (uint64_t)w->fed * COST_PROMPT;
 
-		if (seq->n_past > seq->n_prompt) {
-			cost = COST_TOKEN;
-		}
-		bn_fair_charge(&s->clients, &w->client->party, cost);
 		if (w->want_progress && seq->n_past <= seq->n_prompt) {
 			struct bn_step_event *e = event(s, BN_STEP_PROGRESS, w);
 
@@ -476,34 +170,30 @@ static void harvest(struct bn_scheduler *s, struct bn_tenant *t) BN_ON_LEAD
 			e->n_prompt = seq->n_prompt;
 		}
 		if (seq->finish != BN_FINISH_NONE) {
-			done(s, w);
-			continue;
-		}
-		tell_text(s, w);
-		w->in_step = false;
-		if (crowded) {
-			detach(&t->begun, w);
-			append(&t->begun, w);
+			done(s, w, true);
+		} else {
+			tell_text(s, w, true);
 		}
 	}
 }
 
 static void step(struct bn_scheduler *s, struct bn_tenant *t) BN_ON_LEAD
 {
-	uint32_t decoding = compose(s, t);
+	struct bn_lineup *l = &s->lineup;
 	struct bn_step_event *e;
-	uint32_t rows = s->batch.n_rows;
 	uint64_t ns;
 
-	bn_assert(rows > 0); /* settle() said there is work */
+	bn_lineup_compose(l, t);
+	for (uint32_t i = l->n_step - l->n_begun; i < l->n_step; i++) {
+		event(s, BN_STEP_BEGUN, l->step[i]);
+	}
 	flush(s);
-	ns = bn_forward_step(t->forward, &s->batch, s->team);
-	learn(t, rows, decoding, ns);
-	bn_fair_charge(&s->tenants, &t->party, ns);
+	ns = bn_forward_step(t->forward, &l->batch, s->team);
+	bn_lineup_charge(l, t, ns);
 	e = event(s, BN_STEP_STEP, NULL);
 	e->ns = ns;
-	e->n_rows = rows;
-	harvest(s, t);
+	e->n_rows = l->batch.n_rows;
+	harvest(s);
 	flush(s);
 }
 
@@ -514,15 +204,14 @@ static void *lead_main(void *arg)
 	bn_enter_lead();
 	bn_team_join(s->team);
 	while (drain_inbox(s)) {
-		struct bn_fair_party *p = bn_fair_pick(&s->tenants);
+		struct bn_tenant *t = bn_lineup_next(&s->lineup);
 
-		if (p == NULL) {
+		if (t == NULL) {
 			bn_mailbox_wait(s->inbox, UINT64_MAX);
-			continue;
+		} else {
+			step(s, t);
 		}
-		step(s, BN_FAIR_OWNER(p, struct bn_tenant, party));
 	}
-	bn_assert(s->all == NULL);
 	return NULL;
 }
 
@@ -556,16 +245,9 @@ static void wake_loop(void *who)
 /* All of it but threads and the handle. */
 static void free_parts(struct bn_scheduler *s)
 {
-	while (s->accounts != NULL) {
-		struct bn_client *next = s->accounts->next;
-
-		free(s->accounts);
-		s->accounts = next;
-	}
+	bn_lineup_finish(&s->lineup);
 	bn_mailbox_free(s->inbox);
 	bn_mailbox_free(s->outbox);
-	bn_batch_finish(&s->batch);
-	free(s->step);
 	free(s->events);
 	free(s);
 }
@@ -595,26 +277,23 @@ enum bn_status bn_scheduler_start(struct bn_scheduler **out, uv_loop_t *loop,
 				  const struct bn_scheduler_config *config, struct bn_error *err)
 {
 	struct bn_team_config team = { config->lanes, config->cores, BN_TEAM_SPIN_US };
+	struct bn_lineup_config lineup = { config->step_target_ns, config->max_batch,
+					   config->prefill_chunk };
 	struct bn_scheduler *s = calloc(1, sizeof(*s));
-	size_t most = (size_t)config->max_batch + config->prefill_chunk;
 	enum bn_status status;
 	int rc;
 
-	bn_assert(config->max_batch > 0 && config->prefill_chunk > 0);
 	if (s == NULL) {
 		return bn_fail(err, BN_E_MEMORY, "no memory for the scheduler");
 	}
 	s->config = *config;
 	s->config.cores = NULL;
-	bn_fair_init(&s->tenants);
-	bn_fair_init(&s->clients);
-	s->step = calloc(most, sizeof(struct bn_work *));
 	s->events = calloc(EVENTS_MAX, sizeof(*s->events));
-	if (s->step == NULL || s->events == NULL || most > UINT32_MAX) {
+	if (s->events == NULL) {
 		status = bn_fail(err, BN_E_MEMORY, "no memory for the scheduler");
 		goto out;
 	}
-	status = bn_batch_init(&s->batch, (uint32_t)most, config->max_batch, err);
+	status = bn_lineup_init(&s->lineup, &lineup, err);
 	if (status == BN_OK) {
 		status = bn_mailbox_new(&s->inbox, sizeof(struct order), 64, NULL, NULL, err);
 	}
@@ -680,15 +359,6 @@ void bn_scheduler_submit(struct bn_scheduler *s, struct bn_work *work)
 {
 	bn_assert(work->seq != NULL && work->seq->finish == BN_FINISH_NONE);
 	bn_assert(work->seq->model == work->tenant->model);
-	work->before = NULL;
-	work->after = NULL;
-	work->above = NULL;
-	work->below = NULL;
-	work->client = NULL;
-	work->begun = false;
-	work->paused = work->start_paused;
-	work->in_step = false;
-	work->fed = 0;
 	s->n_out++;
 	give(s, &(struct order){ .kind = ORDER_SUBMIT, .work = work, .id = work->id });
 }

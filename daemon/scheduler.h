@@ -6,8 +6,7 @@
  * what is submitted has its memory already, and is never preempted.
  *
  * One lead, one team, one step at a time: weights are read once for all sequences of a model, and
- * a core is never wanted by two teams. Which model's turn it is follows the least virtual time by
- * measured nanoseconds and weight (daemon/fair.h); what a step holds is told in scheduler.c.
+ * a core is never wanted by two teams. Whose turn it is and what a step holds: daemon/lineup.h.
  *
  * The baton. bn_work and bn_sequence belong to the loop until bn_scheduler_submit() and again
  * from the BN_STEP_DONE event on; in between the loop may read neither (it asks by id). A
@@ -16,34 +15,16 @@
 #ifndef BN_DAEMON_SCHEDULER_H
 #define BN_DAEMON_SCHEDULER_H
 
-#include "daemon/tenant.h"
+#include "daemon/lineup.h"
 #include "engine/sequence.h"
 #include "proto/error.h"
 #include "proto/role.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 #include <uv.h>
 
 enum { BN_STEP_TEXT_BYTES = 256 }; /* text of one event; longer pieces come in several */
-
-/* One generation to compute; embedded in whatever stands for it on the loop. */
-struct bn_work {
-	uint64_t id;             /* unique for ever: late messages about the dead are dropped */
-	struct bn_sequence *seq; /* the baton */
-	struct bn_tenant *tenant;
-	uid_t uid;          /* the client who is charged */
-	uint32_t weight;    /* of its model against others, 1..BN_FAIR_WEIGHT_MAX */
-	bool want_progress; /* BN_STEP_PROGRESS events after each piece of the prompt */
-	bool start_paused;  /* as if paused before the first step */
-	/* The rest is the scheduler's. */
-	struct bn_work *before, *after; /* in its tenant's list  */
-	struct bn_work *above, *below;  /* in the list of all    */
-	struct bn_client *client;
-	bool begun, paused, in_step;
-	uint32_t fed;
-};
 
 enum bn_step_kind {
 	BN_STEP_BEGUN,    /* the first row of a work is about to be computed               */

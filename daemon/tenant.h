@@ -2,7 +2,7 @@
  * A loaded model as the scheduler sees it: the workspace its steps need, its place among other
  * models, who waits and who runs, and what its steps have cost so far.
  *
- * It does not schedule (daemon/scheduler.h) and does not own the model (daemon/entry.h).
+ * It does not schedule (daemon/lineup.h) and does not own the model (daemon/entry.h).
  *
  * Made and freed together with the model. The lead touches a tenant only while work of it is out
  * (from bn_scheduler_submit to the last BN_STEP_DONE), so whoever holds no work may free it and
@@ -24,7 +24,7 @@ struct bn_work_list {
 	struct bn_work *first, *last;
 };
 
-/* The fields are the scheduler's. */
+/* The fields are the line-up's. */
 struct bn_tenant {
 	const struct bn_model *model;
 	struct bn_forward *forward;

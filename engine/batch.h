@@ -1,7 +1,7 @@
 /*
  * The rows of one step: which tokens of which sequences pass through the model together.
  *
- * It does not decide who goes first (daemon/scheduler.h composes) and computes nothing.
+ * It does not decide who goes first (daemon/lineup.h composes) and computes nothing.
  */
 #ifndef BN_ENGINE_BATCH_H
 #define BN_ENGINE_BATCH_H
