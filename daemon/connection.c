@@ -1,17 +1,15 @@
 /*
- * Everything that changes a connection's state happens in one function, service(), which runs for
- * connections on the "dirty" list just before the loop sleeps (a prepare handle). Callbacks and
- * calls from above only note what they saw and put the connection on the list. That is why no
- * hook runs inside a call, why a burst becomes one write, and why there is one way to end.
- *
- * If a pass leaves somebody dirty (a hook made work for another connection), an idle handle keeps
- * the loop from sleeping, and the next iteration goes on.
+ * Everything that changes a connection's state happens in one function, service(), which the rota
+ * calls for those that are due just before the loop sleeps. Callbacks and calls from above only
+ * note what they saw and make the connection due. That is why no hook runs inside a call, why a
+ * burst becomes one write, and why there is one way to end.
  */
 #include "daemon/connection.h"
 
 #include "daemon/hangup.h"
 #include "daemon/log.h"
 #include "daemon/outbox.h"
+#include "daemon/rota.h"
 #include "proto/assert.h"
 #include "proto/frame.h"
 
@@ -23,13 +21,12 @@ enum {
 	MESSAGES_AT_ONCE = 64, /* of one connection in one go: others wait meanwhile */
 	LINGER_MS = 1000,
 	SWEEP_MOST_MS = 200,
-	GROUP_HANDLES = 4, /* flush, again, sweep, hangup */
+	GROUP_PARTS = 2, /* that close by themselves: rota, hangup */
 };
 
 struct bn_connection {
+	struct bn_rota_item turn;
 	struct bn_connections *group;
-	struct bn_connection *before, *after; /* ring of all */
-	struct bn_connection *next_dirty;
 	uv_pipe_t pipe;
 	struct bn_hangup_watch watch;
 	struct bn_frame frame;
@@ -41,7 +38,6 @@ struct bn_connection {
 	uint64_t partial_since_ms; /* 0: no message has begun */
 	uint64_t linger_until_ms;
 	enum bn_close reason;
-	bool is_dirty;
 	bool is_reading;
 	bool is_paused;
 	bool is_ended;    /* the peer sends nothing more */
@@ -54,24 +50,18 @@ struct bn_connection {
 
 struct bn_connections {
 	uv_loop_t *loop;
-	uv_prepare_t flush;
-	uv_idle_t again;
-	uv_timer_t sweep;
+	struct bn_rota rota;
 	struct bn_hangup *hangup;
 	struct bn_connection_limits limits;
 	struct bn_connection_hooks hooks;
 	struct bn_metrics *metrics;
-	struct bn_connection ring;   /* only its links are used */
-	struct bn_connection *dirty; /* first of those to be serviced */
-	struct bn_connection **dirty_end;
 	uint32_t n;
 	uint64_t in_flight;
 	uint64_t last_id;
 	struct bn_log_limit cut_limit;
 	uint64_t grace_ms;
-	uint32_t handles;
+	uint32_t parts; /* not closed yet */
 	bool is_closing;
-	bool is_sweeping;
 	void (*closed)(void *who);
 	void *closed_who;
 };
@@ -99,15 +89,33 @@ struct bn_connection_limits bn_connection_limits_of(const struct bn_config *conf
 	};
 }
 
-static BN_ON_LOOP void mark_dirty(struct bn_connection *c)
+static struct bn_connection *of_turn(struct bn_rota_item *item)
 {
-	if (c->is_dirty || c->is_finished) {
-		return;
+	return (struct bn_connection *)(void *)((char *)item -
+						offsetof(struct bn_connection, turn));
+}
+
+/* The connections of a group, in a loop: first(g), after(c), NULL past the end. */
+static BN_ON_LOOP struct bn_connection *first(const struct bn_connections *g)
+{
+	struct bn_rota_item *item = bn_rota_first(&g->rota);
+
+	return item != NULL ? of_turn(item) : NULL;
+}
+
+static BN_ON_LOOP struct bn_connection *after(const struct bn_connection *c)
+{
+	struct bn_rota_item *item = bn_rota_after(&c->group->rota, &c->turn);
+
+	return item != NULL ? of_turn(item) : NULL;
+}
+
+/* service() will be called, soon. */
+static BN_ON_LOOP void mark(struct bn_connection *c)
+{
+	if (!c->is_finished) {
+		bn_rota_soon(&c->group->rota, &c->turn);
 	}
-	c->is_dirty = true;
-	c->next_dirty = NULL;
-	*c->group->dirty_end = c;
-	c->group->dirty_end = &c->next_dirty;
 }
 
 static BN_ON_LOOP size_t queued(const struct bn_connection *c)
@@ -122,7 +130,7 @@ void bn_connection_close(struct bn_connection *c, enum bn_close reason)
 	}
 	c->is_closing = true;
 	c->reason = reason;
-	mark_dirty(c);
+	mark(c);
 }
 
 static BN_ON_LOOP void queue(struct bn_connection *c, const void *bytes, size_t n)
@@ -139,7 +147,7 @@ static BN_ON_LOOP void queue(struct bn_connection *c, const void *bytes, size_t 
 	} else if (!bn_outbox_put(&c->out, bytes, n)) {
 		bn_connection_close(c, BN_CLOSE_MEMORY);
 	} else {
-		mark_dirty(c);
+		mark(c);
 	}
 }
 
@@ -205,33 +213,27 @@ static BN_ON_LOOP void pump(struct bn_connection *c)
 		}
 	}
 	if (c->has_untaken) {
-		mark_dirty(c);
+		mark(c);
 	}
 }
 
 static BN_ON_LOOP uint64_t now_ms(const struct bn_connections *g)
 {
-	return uv_now(g->loop) + 1; /* 0 stands for "not running" */
+	return bn_rota_now_ms(&g->rota);
 }
 
-static void on_sweep(uv_timer_t *timer);
-
-/* The sweep runs only while some clock does: an idle daemon does not wake up. */
+/* Some clock of a connection has begun to tick. */
 static BN_ON_LOOP void need_sweep(struct bn_connections *g)
 {
 	uint64_t least = g->limits.stall_timeout_ms;
 	uint64_t period;
 
-	if (g->is_sweeping) {
-		return;
-	}
 	if (g->limits.message_timeout_ms < least) {
 		least = g->limits.message_timeout_ms;
 	}
 	period = least / 8;
 	period = period < 5 ? 5 : period > SWEEP_MOST_MS ? SWEEP_MOST_MS : period;
-	uv_timer_start(&g->sweep, on_sweep, period, period);
-	g->is_sweeping = true;
+	bn_rota_need_sweep(&g->rota, period);
 }
 
 /* Begun messages are timed only while we read: our own pauses are not the peer's fault. */
@@ -254,34 +256,26 @@ static BN_ON_LOOP void cut_partial(struct bn_connection *c)
 	cut(c, BN_CLOSE_PARTIAL, bn_frame_msgid(&c->frame), &err);
 }
 
-static void on_sweep(uv_timer_t *timer)
+/* Whether any clock of it ticks on. */
+static bool sweep(struct bn_rota_item *item, uint64_t now)
 {
-	struct bn_connections *g = timer->data;
-	uint64_t now;
-	bool ticking = false;
+	struct bn_connection *c = of_turn(item);
+	const struct bn_connection_limits *limits = &c->group->limits;
 
 	bn_enter_loop();
-	now = now_ms(g);
-	for (struct bn_connection *c = g->ring.after; c != &g->ring; c = c->after) {
-		if (c->is_closing) {
-			if (c->was_told && now >= c->linger_until_ms) {
-				c->is_hopeless = true;
-				mark_dirty(c);
-			}
-		} else if (bn_outbox_is_stalled(&c->out, now, g->limits.stall_timeout_ms,
-						g->limits.stall_rate)) {
-			bn_connection_close(c, BN_CLOSE_STALLED);
-		} else if (c->partial_since_ms != 0 &&
-			   now - c->partial_since_ms >= g->limits.message_timeout_ms) {
-			cut_partial(c);
+	if (c->is_closing) {
+		if (c->was_told && now >= c->linger_until_ms) {
+			c->is_hopeless = true;
+			mark(c);
 		}
-		ticking = ticking || c->is_closing || c->partial_since_ms != 0 ||
-			  bn_outbox_watch(&c->out, now);
+	} else if (bn_outbox_is_stalled(&c->out, now, limits->stall_timeout_ms,
+					limits->stall_rate)) {
+		bn_connection_close(c, BN_CLOSE_STALLED);
+	} else if (c->partial_since_ms != 0 &&
+		   now - c->partial_since_ms >= limits->message_timeout_ms) {
+		cut_partial(c);
 	}
-	if (!ticking) {
-		uv_timer_stop(timer);
-		g->is_sweeping = false;
-	}
+	return c->is_closing || c->partial_since_ms != 0 || bn_outbox_watch(&c->out, now);
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
@@ -317,7 +311,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 	} else {
 		return; /* EAGAIN */
 	}
-	mark_dirty(c);
+	mark(c);
 }
 
 static void on_gone(void *who)
@@ -327,7 +321,7 @@ static void on_gone(void *who)
 	bn_enter_loop();
 	c->is_hopeless = true;
 	bn_connection_close(c, c->in_flight == 0 && queued(c) == 0 ? BN_CLOSE_DONE : BN_CLOSE_GONE);
-	mark_dirty(c);
+	mark(c);
 }
 
 static void on_written(void *who, bool failed)
@@ -339,7 +333,7 @@ static void on_written(void *who, bool failed)
 		c->is_hopeless = true;
 		bn_connection_close(c, BN_CLOSE_GONE);
 	}
-	mark_dirty(c);
+	mark(c);
 }
 
 static BN_ON_LOOP void flush(struct bn_connection *c)
@@ -382,7 +376,7 @@ static BN_ON_LOOP void update_reading(struct bn_connection *c)
 	time_partial(c);
 }
 
-static BN_ON_LOOP void close_handles(struct bn_connections *g);
+static BN_ON_LOOP void close_parts(struct bn_connections *g);
 
 static void on_pipe_closed(uv_handle_t *handle)
 {
@@ -390,16 +384,14 @@ static void on_pipe_closed(uv_handle_t *handle)
 	struct bn_connections *g = c->group;
 
 	bn_enter_loop();
-	bn_assert(!c->is_dirty);
-	c->before->after = c->after;
-	c->after->before = c->before;
+	bn_rota_remove(&c->turn);
 	bn_frame_finish(&c->frame);
 	bn_outbox_finish(&c->out);
 	free(c);
 	g->n--;
 	bn_metrics_set(g->metrics, BN_METRIC_CONNECTIONS, NULL, g->n);
 	if (g->is_closing && g->n == 0) {
-		close_handles(g);
+		close_parts(g);
 	}
 }
 
@@ -443,7 +435,7 @@ static BN_ON_LOOP void end(struct bn_connection *c)
 			return; /* on_written, on_gone or the sweep comes back here */
 		}
 	}
-	if (c->is_dirty) {
+	if (c->turn.is_due) {
 		return; /* marked again in this very pass: the next one ends it */
 	}
 	bn_hangup_forget(c->group->hangup, &c->watch);
@@ -451,8 +443,11 @@ static BN_ON_LOOP void end(struct bn_connection *c)
 	uv_close((uv_handle_t *)&c->pipe, on_pipe_closed);
 }
 
-static BN_ON_LOOP void service(struct bn_connection *c)
+static void service(struct bn_rota_item *item)
 {
+	struct bn_connection *c = of_turn(item);
+
+	bn_enter_loop();
 	if (!c->is_closing) {
 		pump(c);
 		flush(c);
@@ -477,34 +472,6 @@ static BN_ON_LOOP void service(struct bn_connection *c)
 	}
 }
 
-static void on_again(uv_idle_t *idle)
-{
-	(void)idle; /* being active is its work: the loop does not sleep */
-}
-
-static void on_flush(uv_prepare_t *prepare)
-{
-	struct bn_connections *g = prepare->data;
-	struct bn_connection *c;
-
-	bn_enter_loop();
-	c = g->dirty;
-	g->dirty = NULL;
-	g->dirty_end = &g->dirty;
-	while (c != NULL) {
-		struct bn_connection *next = c->next_dirty;
-
-		c->is_dirty = false;
-		service(c);
-		c = next;
-	}
-	if (g->dirty != NULL) {
-		uv_idle_start(&g->again, on_again);
-	} else {
-		uv_idle_stop(&g->again);
-	}
-}
-
 enum bn_status bn_connections_new(struct bn_connections **out, uv_loop_t *loop,
 				  const struct bn_connection_limits *limits,
 				  const struct bn_connection_hooks *hooks,
@@ -526,20 +493,10 @@ enum bn_status bn_connections_new(struct bn_connections **out, uv_loop_t *loop,
 	g->limits = *limits;
 	g->hooks = *hooks;
 	g->metrics = metrics;
-	g->ring.before = &g->ring;
-	g->ring.after = &g->ring;
-	g->dirty_end = &g->dirty;
-	g->handles = GROUP_HANDLES;
+	g->parts = GROUP_PARTS;
 	g->cut_limit.interval_ns = UINT64_C(10000000000);
 	g->cut_limit.burst = 20;
-	/* None of the three can fail in libuv. */
-	uv_prepare_init(loop, &g->flush);
-	uv_idle_init(loop, &g->again);
-	uv_timer_init(loop, &g->sweep);
-	g->flush.data = g;
-	g->again.data = g;
-	g->sweep.data = g;
-	uv_prepare_start(&g->flush, on_flush);
+	bn_rota_init(&g->rota, loop, service, sweep);
 	*out = g;
 	return BN_OK;
 }
@@ -547,19 +504,19 @@ enum bn_status bn_connections_new(struct bn_connections **out, uv_loop_t *loop,
 void bn_connections_set_limits(struct bn_connections *g, const struct bn_connection_limits *limits)
 {
 	g->limits = *limits;
-	for (struct bn_connection *c = g->ring.after; c != &g->ring; c = c->after) {
-		mark_dirty(c);
+	for (struct bn_connection *c = first(g); c != NULL; c = after(c)) {
+		mark(c);
 	}
 }
 
-/* The last of the group's handles takes the group with it. */
+/* The last of the group's parts takes the group with it. */
 static void one_less(void *who)
 {
 	struct bn_connections *g = who;
 	void (*closed)(void *who) = g->closed;
 	void *closed_who = g->closed_who;
 
-	if (--g->handles > 0) {
+	if (--g->parts > 0) {
 		return;
 	}
 	free(g);
@@ -568,17 +525,9 @@ static void one_less(void *who)
 	}
 }
 
-static void on_handle_closed(uv_handle_t *handle)
+static BN_ON_LOOP void close_parts(struct bn_connections *g)
 {
-	bn_enter_loop();
-	one_less(handle->data);
-}
-
-static BN_ON_LOOP void close_handles(struct bn_connections *g)
-{
-	uv_close((uv_handle_t *)&g->flush, on_handle_closed);
-	uv_close((uv_handle_t *)&g->again, on_handle_closed);
-	uv_close((uv_handle_t *)&g->sweep, on_handle_closed);
+	bn_rota_close(&g->rota, one_less, g);
 	bn_hangup_close(g->hangup, one_less, g);
 }
 
@@ -590,11 +539,11 @@ void bn_connections_close(struct bn_connections *g, uint64_t grace_ms, void (*cl
 	g->grace_ms = grace_ms;
 	g->closed = closed;
 	g->closed_who = who;
-	for (struct bn_connection *c = g->ring.after; c != &g->ring; c = c->after) {
+	for (struct bn_connection *c = first(g); c != NULL; c = after(c)) {
 		bn_connection_close(c, BN_CLOSE_SHUTDOWN);
 	}
 	if (g->n == 0) {
-		close_handles(g);
+		close_parts(g);
 	}
 }
 
@@ -607,7 +556,7 @@ uint32_t bn_connections_count_uid(const struct bn_connections *g, uid_t uid)
 {
 	uint32_t n = 0;
 
-	for (const struct bn_connection *c = g->ring.after; c != &g->ring; c = c->after) {
+	for (const struct bn_connection *c = first(g); c != NULL; c = after(c)) {
 		n += c->peer.uid == uid;
 	}
 	return n;
@@ -621,8 +570,8 @@ uint64_t bn_connections_in_flight(const struct bn_connections *g)
 void bn_connections_each(struct bn_connections *g, void (*fn)(struct bn_connection *c, void *who),
 			 void *who)
 {
-	/* Closing only marks, so the ring does not change under us. */
-	for (struct bn_connection *c = g->ring.after; c != &g->ring; c = c->after) {
+	/* Closing only marks, so nobody leaves under us. */
+	for (struct bn_connection *c = first(g); c != NULL; c = after(c)) {
 		if (!c->is_closing) {
 			fn(c, who);
 		}
@@ -631,7 +580,7 @@ void bn_connections_each(struct bn_connections *g, void (*fn)(struct bn_connecti
 
 void bn_connections_broadcast(struct bn_connections *g, const void *bytes, size_t n)
 {
-	for (struct bn_connection *c = g->ring.after; c != &g->ring; c = c->after) {
+	for (struct bn_connection *c = first(g); c != NULL; c = after(c)) {
 		queue(c, bytes, n);
 	}
 }
@@ -660,10 +609,7 @@ enum bn_status bn_connection_open(struct bn_connection **out, struct bn_connecti
 	bn_outbox_init(&c->out, (uv_stream_t *)&c->pipe, fd, on_written, c);
 	c->group = g;
 	c->pipe.data = c;
-	c->after = &g->ring;
-	c->before = g->ring.before;
-	c->before->after = c;
-	c->after->before = c;
+	bn_rota_add(&g->rota, &c->turn);
 	g->n++;
 	if (rc != 0) {
 		/* libuv knows the handle already, so the way out is the usual one, unheard. */
@@ -681,7 +627,7 @@ enum bn_status bn_connection_open(struct bn_connection **out, struct bn_connecti
 	c->id = ++g->last_id;
 	bn_metrics_add(g->metrics, BN_METRIC_CONNECTIONS_TOTAL, NULL, 1);
 	bn_metrics_set(g->metrics, BN_METRIC_CONNECTIONS, NULL, g->n);
-	mark_dirty(c);
+	mark(c);
 	*out = c;
 	return BN_OK;
 }
@@ -700,7 +646,7 @@ void bn_connection_respond(struct bn_connection *c, const void *bytes, size_t n)
 	c->in_flight--;
 	c->group->in_flight--;
 	queue(c, bytes, n);
-	mark_dirty(c);
+	mark(c);
 }
 
 void bn_connection_respond_error(struct bn_connection *c, uint32_t msgid,
