@@ -280,6 +280,10 @@ def test_service_manager_is_told():
             raise harness.Skip("built without libsystemd") from None
         assert "READY=1" in seen.split("WATCHDOG")[0]
         until_told("WATCHDOG=1")
+        assert "STATUS=0 models, 0 bytes of 256 MiB, 0 running, 0 queued" in seen, seen
+        with d.client() as c:
+            c.call("completions", ask())
+        until_told("STATUS=1 models, ")
         seen = ""
         d.kill(signal.SIGHUP)
         until_told("RELOADING=1")
