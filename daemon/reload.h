@@ -1,7 +1,7 @@
 /*
  * The configuration of this process: read at the start, and again whenever somebody asks.
  *
- * It does not apply anything (daemon/main.c does, piece by piece).
+ * It does not apply anything (daemon/daemon.c does, piece by piece).
  */
 #ifndef BN_DAEMON_RELOAD_H
 #define BN_DAEMON_RELOAD_H
