@@ -10,336 +10,19 @@
 #include "tests/tiny.h"
 
 #include "engine/gguf_write.h"
-#include "kernels/half.h"
+#include "tests/tiny_fill.h"
+#include "tests/tiny_vocab.h"
 
-#include <endian.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-	PIECE_BYTES = 1 << 20, /* of tensor data per write; a multiple of every block size    */
-	TABLE = 4096,          /* distinct values in an F16 embedding                         */
+	PIECE_BYTES = 1 << 20, /* of tensor data per write; a multiple of every block size */
 	NAME_BYTES = 64,
-	SPECIALS_FEW = 10,
-	SPECIALS_MANY = 256, /* as in the Llama-3 vocabulary                                */
-	SPECIALS_MANY_FROM = 4096,
-	TOKEN_NORMAL = 1, /* tokenizer.ggml.token_type                                   */
-	TOKEN_UNKNOWN = 2,
-	TOKEN_CONTROL = 3,
-	TOKEN_BYTE = 6,
 	FILE_TYPE_I2_S = 40,
-	LONGEST_PIECE = 32,
 };
-
-struct preset {
-	const char *key;
-	struct bn_tiny model;
-};
-
-#define GPT2 BN_TINY_GPT2
-#define SPM  BN_TINY_SPM
-/* clang-format off: three lines each */
-static const struct preset presets[] = {
-	/* key, { name, arch, layers, dim, ffn, heads, kv, vocab, context, rope base, eps,
-	 *        tied, sub-norms, gains one, embedding, tokenizer, pre, seed } */
-	{ "bitnet-2b-4t",
-	  { "synthetic BitNet-b1.58-2B-4T", "bitnet-b1.58", 30, 2560, 6912, 20, 5, 128256, 4096,
-	    500000.0f, 1e-5f, true, true, false, BN_GGML_F16, GPT2, NULL, 1 } },
-	{ "large",
-	  { "synthetic bitnet_b1_58-large", "bitnet", 24, 1536, 4096, 16, 16, 32002, 2048, 10000.0f,
-	    1e-5f, true, true, false, BN_GGML_F16, SPM, "default", 1 } },
-	{ "3b",
-	  { "synthetic bitnet_b1_58-3B", "bitnet", 26, 3200, 8640, 32, 32, 32002, 2048, 10000.0f,
-	    1e-5f, true, true, false, BN_GGML_F16, SPM, "default", 1 } },
-	{ "llama3-8b",
-	  { "synthetic Llama3-8B-1.58", "llama", 32, 4096, 14336, 32, 8, 128256, 8192, 500000.0f,
-	    1e-5f, false, false, false, BN_GGML_F16, GPT2, "llama-bpe", 1 } },
-	{ "falcon3-1b",
-	  { "synthetic Falcon3-1B-1.58bit", "llama", 18, 2048, 8192, 8, 4, 131072, 8192, 1000042.0f,
-	    1e-6f, false, false, false, BN_GGML_F16, GPT2, "falcon3", 1 } },
-	{ "falcon3-3b",
-	  { "synthetic Falcon3-3B-1.58bit", "llama", 22, 3072, 9216, 12, 4, 131072, 32768,
-	    1000042.0f, 1e-6f, false, false, false, BN_GGML_F16, GPT2, "falcon3", 1 } },
-	{ "falcon3-7b",
-	  { "synthetic Falcon3-7B-1.58bit", "llama", 28, 3072, 23040, 12, 4, 131080, 32768,
-	    1000042.0f, 1e-6f, false, false, false, BN_GGML_F16, GPT2, "falcon3", 1 } },
-	{ "falcon3-10b",
-	  { "synthetic Falcon3-10B-1.58bit", "llama", 40, 3072, 23040, 12, 4, 131072, 32768,
-	    1000042.0f, 1e-6f, false, false, false, BN_GGML_F16, GPT2, "falcon3", 1 } },
-	{ "falcon-e-1b",
-	  { "synthetic Falcon-E-1B", "llama", 24, 2048, 9216, 16, 2, 32768, 32768, 1000000.0f,
-	    1e-5f, false, false, false, BN_GGML_F16, GPT2, "falcon_e", 1 } },
-	{ "falcon-e-3b",
-	  { "synthetic Falcon-E-3B", "llama", 32, 2048, 13312, 16, 2, 32768, 32768, 1000000.0f,
-	    1e-5f, false, false, false, BN_GGML_F16, GPT2, "falcon_e", 1 } },
-};
-/* clang-format on */
-#undef GPT2
-#undef SPM
-
-void bn_tiny_default(struct bn_tiny *t)
-{
-	*t = (struct bn_tiny){
-		.name = "tiny",
-		.arch = "bitnet-b1.58",
-		.layers = 2,
-		.dim = 128,
-		.ffn = 256,
-		.heads = 4,
-		.kv_heads = 2,
-		.vocab = 512,
-		.context = 256,
-		.rope_base = 10000.0f,
-		.eps = 1e-5f,
-		.tied = true,
-		.sub_norms = true,
-		.embedding = BN_GGML_F16,
-		.tokenizer = BN_TINY_GPT2,
-		.pre = "llama-bpe",
-		.seed = 1,
-	};
-}
-
-bool bn_tiny_preset(struct bn_tiny *t, const char *name)
-{
-	for (size_t i = 0; i < sizeof(presets) / sizeof(presets[0]); i++) {
-		if (strcmp(presets[i].key, name) == 0) {
-			*t = presets[i].model;
-			return true;
-		}
-	}
-	return false;
-}
-
-const char *bn_tiny_preset_at(uint32_t i)
-{
-	return i < sizeof(presets) / sizeof(presets[0]) ? presets[i].key : NULL;
-}
-
-/* --- randomness ------------------------------------------------------------------------------ */
-
-/* splitmix64 (Steele, Lea, Flood 2014). */
-static uint64_t mix(uint64_t x)
-{
-	x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return x ^ (x >> 31);
-}
-
-static uint64_t draw(uint64_t *state)
-{
-	*state += UINT64_C(0x9e3779b97f4a7c15);
-	return mix(*state);
-}
-
-/* About normal, mean 0, deviation 1: a sum of four uniform numbers, from -3.46 to 3.46. */
-static float draw_normal(uint64_t *state)
-{
-	uint64_t r = draw(state);
-	uint32_t sum = (uint32_t)(r & 0xffff) + (uint32_t)(r >> 16 & 0xffff) +
-		       (uint32_t)(r >> 32 & 0xffff) + (uint32_t)(r >> 48);
-
-	return ((float)sum - 131070.0f) * (1.7320508f / 65536.0f);
-}
-
-/* --- vocabulary ------------------------------------------------------------------------------ */
-
-/* Token texts in one buffer each; sized for the longest piece we make. */
-struct lexicon {
-	struct bn_str *tokens, *merges;
-	float *scores;
-	int32_t *types;
-	char *text; /* where the next string goes */
-	char *memory;
-	size_t n, n_merges;
-};
-
-static bool lexicon_new(struct lexicon *x, uint32_t vocab)
-{
-	*x = (struct lexicon){
-		.tokens = calloc(vocab, sizeof(*x->tokens)),
-		.merges = calloc(vocab, sizeof(*x->merges)),
-		.scores = calloc(vocab, sizeof(*x->scores)),
-		.types = calloc(vocab, sizeof(*x->types)),
-		.memory = calloc(vocab, (size_t)3 * LONGEST_PIECE),
-	};
-	x->text = x->memory;
-	return x->tokens != NULL && x->merges != NULL && x->scores != NULL && x->types != NULL &&
-	       x->memory != NULL;
-}
-
-static void lexicon_free(struct lexicon *x)
-{
-	free(x->tokens);
-	free(x->merges);
-	free(x->scores);
-	free(x->types);
-	free(x->memory);
-}
-
-static struct bn_str keep(struct lexicon *x, const char *p, size_t n)
-{
-	struct bn_str s = { x->text, n };
-
-	memcpy(x->text, p, n);
-	x->text += n;
-	return s;
-}
-
-static void add(struct lexicon *x, const char *text, int32_t type, float score)
-{
-	x->tokens[x->n] = keep(x, text, strlen(text));
-	x->types[x->n] = type;
-	x->scores[x->n] = score;
-	x->n++;
-}
-
-/* GPT-2's printable stand-in for a byte, in UTF-8: itself, or U+0100 and up in order. */
-static void byte_symbol(unsigned byte, char out[4])
-{
-	unsigned code = byte, shift = 0;
-
-	for (unsigned b = 0; b <= byte; b++) {
-		bool printable = (b >= '!' && b <= '~') || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
-
-		if (b == byte && !printable) {
-			code = 0x100 + shift;
-		}
-		shift += !printable;
-	}
-	if (code < 0x80) {
-		snprintf(out, 4, "%c", (char)code);
-	} else {
-		snprintf(out, 4, "%c%c", (char)(0xc0 | code >> 6), (char)(0x80 | (code & 63)));
-	}
-}
-
-/*
- * Fills the lexicon up to `end` with words: breadth first, each token of the queue (first the
- * `n_roots` one-letter ones) is extended by each letter. A word has one parent, so none occurs
- * twice, and its merge comes after its parent's.
- */
-static void add_words(struct lexicon *x, const struct bn_str *roots, size_t n_roots, size_t end)
-{
-	size_t first = x->n, taken = 0;
-
-	while (x->n < end) {
-		struct bn_str parent =
-			taken < n_roots ? roots[taken] : x->tokens[first + taken - n_roots];
-
-		taken++;
-		for (char letter = 'a'; letter <= 'z' && x->n < end; letter++) {
-			char word[LONGEST_PIECE], merge[LONGEST_PIECE + 1];
-			int n = snprintf(word, sizeof(word), "%.*s%c", (int)parent.n, parent.p,
-					 letter);
-			int m = snprintf(merge, sizeof(merge), "%.*s %c", (int)parent.n, parent.p,
-					 letter);
-
-			x->tokens[x->n] = keep(x, word, (size_t)n);
-			x->types[x->n] = TOKEN_NORMAL;
-			x->scores[x->n] = -(float)(x->n - first);
-			x->n++;
-			x->merges[x->n_merges++] = keep(x, merge, (size_t)m);
-		}
-	}
-}
-
-static uint32_t specials(const struct bn_tiny *t)
-{
-	return t->vocab >= SPECIALS_MANY_FROM ? SPECIALS_MANY : SPECIALS_FEW;
-}
-
-static void fill_gpt2(struct lexicon *x, const struct bn_tiny *t)
-{
-	static const char *const named[SPECIALS_FEW] = {
-		[0] = "<|begin_of_text|>", [1] = "<|end_of_text|>", [6] = "<|start_header_id|>",
-		[7] = "<|end_header_id|>", [9] = "<|eot_id|>",
-	};
-	struct bn_str roots[27];
-	size_t n_roots = 0;
-
-	/* Llama-3's order of byte symbols: the printable ones, then their stand-ins. */
-	for (unsigned pass = 0; pass < 2; pass++) {
-		for (unsigned b = 0; b < 256; b++) {
-			bool printable =
-				(b >= '!' && b <= '~') || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
-			char symbol[4];
-
-			if (printable == (pass == 0)) {
-				byte_symbol(b, symbol);
-				add(x, symbol, TOKEN_NORMAL, 0.0f);
-				if (b == ' ' || (b >= 'a' && b <= 'z')) {
-					roots[n_roots++] = x->tokens[x->n - 1];
-				}
-			}
-		}
-	}
-	add_words(x, roots, n_roots, t->vocab - specials(t));
-	memset(x->scores, 0, x->n * sizeof(*x->scores));
-	for (uint32_t i = 0; i < specials(t); i++) {
-		char reserved[NAME_BYTES];
-
-		snprintf(reserved, sizeof(reserved), "<|reserved_special_token_%u|>", i);
-		add(x, i < SPECIALS_FEW && named[i] != NULL ? named[i] : reserved, TOKEN_CONTROL,
-		    0.0f);
-	}
-}
-
-static void fill_spm(struct lexicon *x, const struct bn_tiny *t)
-{
-	struct bn_str roots[27];
-	size_t n_roots = 0;
-
-	add(x, "<unk>", TOKEN_UNKNOWN, 0.0f);
-	add(x, "<s>", TOKEN_CONTROL, 0.0f);
-	add(x, "</s>", TOKEN_CONTROL, 0.0f);
-	for (unsigned b = 0; b < 256; b++) {
-		char text[8];
-
-		snprintf(text, sizeof(text), "<0x%02X>", b);
-		add(x, text, TOKEN_BYTE, 0.0f);
-	}
-	/* Only as much of ASCII as a tiny vocabulary has room for; bytes cover the rest. */
-	add(x, "\xe2\x96\x81", TOKEN_NORMAL, -1e6f);
-	roots[n_roots++] = x->tokens[x->n - 1];
-	for (char c = 'a'; c <= 'z'; c++) {
-		char text[2] = { c, '\0' };
-
-		add(x, text, TOKEN_NORMAL, -1e6f);
-		roots[n_roots++] = x->tokens[x->n - 1];
-	}
-	add_words(x, roots, n_roots, t->vocab);
-}
-
-static void put_tokenizer(struct bn_gguf_writer *w, const struct bn_tiny *t,
-			  const struct lexicon *x)
-{
-	const bool spm = t->tokenizer == BN_TINY_SPM;
-	const uint32_t bos = spm ? 1 : t->vocab - specials(t);
-
-	bn_gguf_put_str(w, "tokenizer.ggml.model", spm ? "llama" : "gpt2");
-	if (t->pre != NULL) {
-		bn_gguf_put_str(w, "tokenizer.ggml.pre", t->pre);
-	}
-	bn_gguf_put_strs(w, "tokenizer.ggml.tokens", x->tokens, x->n);
-	bn_gguf_put_f32s(w, "tokenizer.ggml.scores", x->scores, x->n);
-	bn_gguf_put_i32s(w, "tokenizer.ggml.token_type", x->types, x->n);
-	if (!spm) {
-		bn_gguf_put_strs(w, "tokenizer.ggml.merges", x->merges, x->n_merges);
-	}
-	bn_gguf_put_u32(w, "tokenizer.ggml.bos_token_id", bos);
-	bn_gguf_put_u32(w, "tokenizer.ggml.eos_token_id", bos + 1);
-	if (spm) {
-		bn_gguf_put_u32(w, "tokenizer.ggml.unknown_token_id", 0);
-	} else {
-		bn_gguf_put_u32(w, "tokenizer.ggml.padding_token_id", bos + 1);
-	}
-	bn_gguf_put_bool(w, "tokenizer.ggml.add_bos_token", true);
-}
-
-/* --- metadata -------------------------------------------------------------------------------- */
 
 static void put_u32(struct bn_gguf_writer *w, const struct bn_tiny *t, const char *key,
 		    uint32_t value)
@@ -384,8 +67,6 @@ static void put_hyper(struct bn_gguf_writer *w, const struct bn_tiny *t)
 	bn_gguf_put_u32(w, "general.file_type", FILE_TYPE_I2_S);
 	bn_gguf_put_u32(w, "general.quantization_version", 2);
 }
-
-/* --- tensors --------------------------------------------------------------------------------- */
 
 struct plan {
 	char name[NAME_BYTES];
@@ -460,96 +141,6 @@ static size_t plan_all(const struct bn_tiny *t, struct plan *list)
 	return n;
 }
 
-/* --- data ------------------------------------------------------------------------------------ */
-
-static void fill_random(unsigned char *p, size_t n, uint64_t *state)
-{
-	for (size_t i = 0; i < n; i += 8) {
-		uint64_t r = htole64(draw(state));
-
-		memcpy(p + i, &r, n - i < 8 ? n - i : 8);
-	}
-}
-
-/*
- * Trits, 32 to a draw: of two random bits 3 becomes 1, so -1, 0, +1 come as 25, 50, 25 %, which is
- * what the published model has (25.2, 49.6, 25.2).
- */
-static void fill_trits(unsigned char *p, size_t n, uint64_t *state)
-{
-	const uint64_t low_bits = UINT64_C(0x5555555555555555);
-
-	for (size_t i = 0; i < n; i += 8) {
-		uint64_t r = draw(state);
-
-		r = htole64(r & ~((r & r >> 1 & low_bits) << 1));
-		memcpy(p + i, &r, n - i < 8 ? n - i : 8);
-	}
-}
-
-static void put_float(unsigned char *p, float value)
-{
-	uint32_t bits = bn_float_bits(value);
-
-	for (size_t i = 0; i < 4; i++) {
-		p[i] = (unsigned char)(bits >> (8 * i));
-	}
-}
-
-static void put_half(unsigned char *p, float value)
-{
-	uint16_t half = bn_float_to_half(value);
-
-	p[0] = (unsigned char)half;
-	p[1] = (unsigned char)(half >> 8);
-}
-
-/* A gain of a norm: about 1. Everything else: about 0. */
-static void fill_f32(unsigned char *p, size_t n, uint64_t *state, float mean, float spread)
-{
-	for (size_t i = 0; i + 4 <= n; i += 4) {
-		put_float(p + i, mean + spread * draw_normal(state));
-	}
-}
-
-static void fill_f16(unsigned char *p, size_t n, uint64_t *state, const uint16_t *table)
-{
-	for (size_t i = 0; i + 2 <= n;) {
-		uint64_t r = draw(state);
-
-		for (int k = 0; k < 5 && i + 2 <= n; k++, i += 2, r >>= 12) {
-			uint16_t half = table[r % TABLE];
-
-			p[i] = (unsigned char)half;
-			p[i + 1] = (unsigned char)(half >> 8);
-		}
-	}
-}
-
-/* Uniform quants; their deviation is 74 for q8_0 and 18.5 * 32 for q6_k with scales about 32. */
-static void fill_blocks(unsigned char *p, size_t n, uint64_t *state, enum bn_ggml_type type,
-			float spread)
-{
-	const size_t block = type == BN_GGML_Q8_0 ? 34 : 210;
-
-	fill_random(p, n, state);
-	for (size_t i = 0; i + block <= n; i += block) {
-		if (type == BN_GGML_Q8_0) {
-			put_half(p + i, spread / 74.0f);
-			for (size_t k = 2; k < block; k++) {
-				if (p[i + k] == 0x80) { /* quantizers never give -128 */
-					p[i + k] = 0x81;
-				}
-			}
-		} else {
-			for (size_t k = 192; k < 208; k++) {
-				p[i + k] = (unsigned char)(24 + p[i + k] % 16);
-			}
-			put_half(p + i + 208, spread / (18.5f * 32.0f));
-		}
-	}
-}
-
 static void write_tensor(struct bn_gguf_writer *w, const struct plan *plan, uint64_t seed,
 			 unsigned char *piece)
 {
@@ -558,15 +149,13 @@ static void write_tensor(struct bn_gguf_writer *w, const struct plan *plan, uint
 			       : plan->type == BN_GGML_Q6_K ? 210
 							    : 64;
 	uint64_t state = seed, left, total;
-	uint16_t table[TABLE];
+	uint16_t table[TINY_FILL_TABLE];
 
 	if (bn_ggml_nbytes(plan->type, 2, dims, &total) != BN_GGML_FITS) {
 		return; /* the writer has said so already */
 	}
 	if (plan->type == BN_GGML_F16) {
-		for (size_t i = 0; i < TABLE; i++) {
-			table[i] = bn_float_to_half(plan->spread * draw_normal(&state));
-		}
+		tiny_fill_table(table, &state, plan->spread);
 	}
 	left = plan->type == BN_GGML_I2_S ? total - 32 : total;
 	while (left > 0 && bn_gguf_writer_ok(w)) {
@@ -574,13 +163,15 @@ static void write_tensor(struct bn_gguf_writer *w, const struct plan *plan, uint
 		size_t n = left < most ? (size_t)left : most;
 
 		if (plan->type == BN_GGML_I2_S) {
-			fill_trits(piece, n, &state);
+			tiny_fill_trits(piece, n, &state);
 		} else if (plan->type == BN_GGML_F16) {
-			fill_f16(piece, n, &state, table);
+			tiny_fill_f16(piece, n, &state, table);
 		} else if (plan->type == BN_GGML_F32) {
-			fill_f32(piece, n, &state, plan->rows == 1 ? 1.0f : 0.0f, plan->spread);
+			/* A gain of a norm is about 1, everything else about 0. */
+			tiny_fill_f32(piece, n, &state, plan->rows == 1 ? 1.0f : 0.0f,
+				      plan->spread);
 		} else {
-			fill_blocks(piece, n, &state, plan->type, plan->spread);
+			tiny_fill_blocks(piece, n, &state, plan->type, plan->spread);
 		}
 		bn_gguf_write(w, piece, n);
 		left -= n;
@@ -588,12 +179,10 @@ static void write_tensor(struct bn_gguf_writer *w, const struct plan *plan, uint
 	if (plan->type == BN_GGML_I2_S) {
 		unsigned char tail[32] = { 0 };
 
-		put_float(tail, plan->spread);
+		tiny_fill_float(tail, plan->spread);
 		bn_gguf_write(w, tail, sizeof(tail));
 	}
 }
-
-/* --- the model ------------------------------------------------------------------------------- */
 
 static enum bn_status check(const struct bn_tiny *t, struct bn_error *err)
 {
@@ -619,25 +208,21 @@ static enum bn_status check(const struct bn_tiny *t, struct bn_error *err)
 }
 
 static enum bn_status write_all(struct bn_gguf_writer *w, const struct bn_tiny *t,
-				struct lexicon *x, struct plan *list, unsigned char *piece,
-				struct bn_error *err)
+				struct plan *list, unsigned char *piece, struct bn_error *err)
 {
 	size_t n = plan_all(t, list);
 
-	if (t->tokenizer == BN_TINY_SPM) {
-		fill_spm(x, t);
-	} else {
-		fill_gpt2(x, t);
-	}
 	put_hyper(w, t);
-	put_tokenizer(w, t, x);
+	if (!tiny_vocab_put(w, t)) {
+		return bn_fail(err, BN_E_MEMORY, "no memory to make a vocabulary");
+	}
 	for (size_t i = 0; i < n; i++) {
 		const uint64_t dims[2] = { list[i].cols, list[i].rows };
 
 		bn_gguf_put_tensor(w, list[i].name, list[i].type, list[i].rows == 1 ? 1 : 2, dims);
 	}
 	for (size_t i = 0; i < n && bn_gguf_writer_ok(w); i++) {
-		write_tensor(w, &list[i], mix(t->seed + (uint64_t)i * 0x10001), piece);
+		write_tensor(w, &list[i], tiny_fill_mix(t->seed + (uint64_t)i * 0x10001), piece);
 	}
 	return bn_gguf_commit(w, err);
 }
@@ -645,7 +230,6 @@ static enum bn_status write_all(struct bn_gguf_writer *w, const struct bn_tiny *
 enum bn_status bn_tiny_write(const struct bn_tiny *t, const char *path, struct bn_error *err)
 {
 	struct bn_gguf_writer *w = NULL;
-	struct lexicon x = { 0 };
 	struct plan *list = NULL;
 	unsigned char *piece = NULL;
 	enum bn_status status = check(t, err);
@@ -655,7 +239,7 @@ enum bn_status bn_tiny_write(const struct bn_tiny *t, const char *path, struct b
 	}
 	list = calloc((size_t)t->layers * PER_LAYER + GLOBAL, sizeof(*list));
 	piece = malloc(PIECE_BYTES);
-	if (!lexicon_new(&x, t->vocab) || list == NULL || piece == NULL) {
+	if (list == NULL || piece == NULL) {
 		status = bn_fail(err, BN_E_MEMORY, "no memory to make a model");
 		goto out;
 	}
@@ -663,10 +247,9 @@ enum bn_status bn_tiny_write(const struct bn_tiny *t, const char *path, struct b
 	if (status != BN_OK) {
 		goto out;
 	}
-	status = write_all(w, t, &x, list, piece, err);
+	status = write_all(w, t, list, piece, err);
 out:
 	bn_gguf_writer_free(w);
-	lexicon_free(&x);
 	free(piece);
 	free(list);
 	return status;

@@ -1,6 +1,7 @@
 /* Chat templates: exact text, choice, refusal, and that no message can become control. */
 #include "engine/chat.h"
 
+#include "tests/engine/texts.h"
 #include "tests/engine/vocabs.h"
 
 #include <setjmp.h>
@@ -49,16 +50,6 @@ static void assert_rendered(const struct bn_tokenizer *tok, struct bn_tokens t, 
 	got[needed] = '\0';
 	assert_string_equal(got, want);
 	bn_tokens_finish(&t);
-}
-
-static unsigned count_control(const struct bn_tokenizer *tok, struct bn_tokens t)
-{
-	unsigned count = 0;
-
-	for (size_t i = 0; i < t.n; i++) {
-		count += bn_tokenizer_is_control(tok, t.ids[i]);
-	}
-	return count;
 }
 
 static const struct bn_chat_message talk[] = {
@@ -153,7 +144,8 @@ static void chat_never_makes_control_of_messages(void **state)
 			}
 			want = encode(templates[i], tiny, harmless, 3, NULL);
 			got = encode(templates[i], tiny, evil, 3, NULL);
-			assert_int_equal(count_control(tiny, got), count_control(tiny, want));
+			assert_int_equal(texts_count_control(tiny, &got),
+					 texts_count_control(tiny, &want));
 			bn_tokens_finish(&want);
 			bn_tokens_finish(&got);
 		}
@@ -363,7 +355,7 @@ static void chat_stops_at_tokens_or_at_text(void **state)
 	{
 		struct bn_tokens t = encode("falcon3", tagged, talk + 1, 1, NULL);
 
-		assert_int_equal(count_control(tagged, t), 3); /* bos, user, assistant */
+		assert_int_equal(texts_count_control(tagged, &t), 3); /* bos, user, assistant */
 		assert_int_equal(t.ids[1], user);
 		assert_rendered(tagged, t, "<|begin_of_text|><|user|>\nHi\n<|assistant|>\n");
 	}
