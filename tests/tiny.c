@@ -148,6 +148,7 @@ static void write_tensor(struct bn_gguf_writer *w, const struct plan *plan, uint
 	const uint32_t block = plan->type == BN_GGML_Q8_0   ? 34
 			       : plan->type == BN_GGML_Q6_K ? 210
 							    : 64;
+	const float mean = plan->rows == 1 ? 1.0f : 0.0f; /* gains of norms */
 	uint64_t state = seed, left, total;
 	uint16_t table[TINY_FILL_TABLE];
 
@@ -155,7 +156,7 @@ static void write_tensor(struct bn_gguf_writer *w, const struct plan *plan, uint
 		return; /* the writer has said so already */
 	}
 	if (plan->type == BN_GGML_F16) {
-		tiny_fill_table(table, &state, plan->spread);
+		tiny_fill_table(table, &state, mean, plan->spread);
 	}
 	left = plan->type == BN_GGML_I2_S ? total - 32 : total;
 	while (left > 0 && bn_gguf_writer_ok(w)) {
@@ -167,9 +168,7 @@ static void write_tensor(struct bn_gguf_writer *w, const struct plan *plan, uint
 		} else if (plan->type == BN_GGML_F16) {
 			tiny_fill_f16(piece, n, &state, table);
 		} else if (plan->type == BN_GGML_F32) {
-			/* A gain of a norm is about 1, everything else about 0. */
-			tiny_fill_f32(piece, n, &state, plan->rows == 1 ? 1.0f : 0.0f,
-				      plan->spread);
+			tiny_fill_f32(piece, n, &state, mean, plan->spread);
 		} else {
 			tiny_fill_blocks(piece, n, &state, plan->type, plan->spread);
 		}

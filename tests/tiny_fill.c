@@ -73,10 +73,10 @@ void tiny_fill_f32(unsigned char *p, size_t n, uint64_t *state, float mean, floa
 	}
 }
 
-void tiny_fill_table(uint16_t table[TINY_FILL_TABLE], uint64_t *state, float spread)
+void tiny_fill_table(uint16_t table[TINY_FILL_TABLE], uint64_t *state, float mean, float spread)
 {
 	for (size_t i = 0; i < TINY_FILL_TABLE; i++) {
-		table[i] = bn_float_to_half(spread * draw_normal(state));
+		table[i] = bn_float_to_half(mean + spread * draw_normal(state));
 	}
 }
 

@@ -17,8 +17,8 @@ enum { TINY_FILL_TABLE = 4096 }; /* distinct values in an F16 tensor */
 /* splitmix64's mixing of one number, for seeds (Steele, Lea, Flood 2014). */
 uint64_t tiny_fill_mix(uint64_t x);
 
-/* What an F16 tensor is drawn from: about normal, mean 0. */
-void tiny_fill_table(uint16_t table[TINY_FILL_TABLE], uint64_t *state, float spread);
+/* What an F16 tensor is drawn from: about normal. */
+void tiny_fill_table(uint16_t table[TINY_FILL_TABLE], uint64_t *state, float mean, float spread);
 
 void tiny_fill_f16(unsigned char *p, size_t n, uint64_t *state, const uint16_t *table);
 void tiny_fill_f32(unsigned char *p, size_t n, uint64_t *state, float mean, float spread);
