@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-enum { PATIENCE_MS = 10000 };
+enum { PATIENCE_MS = 100000 };
 
 static void on_alarm(uv_timer_t *t)
 {

@@ -59,7 +59,8 @@ void rig_requests(struct rig *r, const struct bn_requests_limits *limits);
 /* What a model will hold in the ledger, and what it takes for a moment more while it is loaded. */
 uint64_t rig_resident(struct rig *r, const char *path, uint64_t *load_bytes);
 
-/* Turns the loop until done(who) holds; fails the test after ten seconds. */
+/* Turns the loop until done(who) holds; fails the test after 100 s, which is for
+ * what never comes: a slow machine under a sanitizer needs many. */
 void rig_until(struct rig *r, bool (*done)(void *who), void *who);
 
 /* Turns the loop for so long. */

@@ -10,7 +10,12 @@
 
 #include <cmocka.h>
 
-enum { WORKS_MAX = 64, TEXT_MAX = 65536 };
+enum {
+	WORKS_MAX = 64,
+	TEXT_MAX = 1 << 17,
+	ENDLESS = 100000, /* tokens: nobody computes so many before we have our say */
+	CONTEXT = ENDLESS + 1000,
+};
 
 /* A work and everything that was heard of it. */
 struct item {
@@ -18,8 +23,10 @@ struct item {
 	char text[TEXT_MAX];
 	size_t n_text;
 	uint32_t tokens, begun, progress, done;
-	uint32_t began_as; /* order of BEGUN events */
-	uint64_t ns;       /* of the steps that brought its tokens */
+	uint32_t seen_tokens; /* by has_more_tokens */
+	uint32_t began_as;    /* order of BEGUN events */
+	uint64_t ns;          /* of the steps that brought its tokens */
+	uint64_t other_ns;    /* that of the first work, from this one's begin to its end */
 	enum bn_finish finish;
 	enum bn_status status;
 };
@@ -32,6 +39,7 @@ struct stage {
 	uint32_t n, n_done, n_begun, steps;
 	uint32_t most_rows;
 	uint64_t step_ns; /* of the step whose events are coming in */
+	uint64_t most_ns; /* the longest step */
 };
 
 static void on_event(void *who, const struct bn_step_event *e)
@@ -42,6 +50,7 @@ static void on_event(void *who, const struct bn_step_event *e)
 	if (e->kind == BN_STEP_STEP) {
 		s->steps++;
 		s->step_ns = e->ns;
+		s->most_ns = e->ns > s->most_ns ? e->ns : s->most_ns;
 		s->most_rows = e->n_rows > s->most_rows ? e->n_rows : s->most_rows;
 		assert_true(e->ns > 0 && e->n_rows > 0);
 		return;
@@ -52,6 +61,7 @@ static void on_event(void *who, const struct bn_step_event *e)
 	case BN_STEP_BEGUN:
 		i->begun++;
 		i->began_as = s->n_begun++;
+		i->other_ns = s->item[0].ns;
 		break;
 	case BN_STEP_PROGRESS:
 		i->progress++;
@@ -60,12 +70,15 @@ static void on_event(void *who, const struct bn_step_event *e)
 	case BN_STEP_TOKEN:
 		i->tokens += e->n_tokens;
 		i->ns += e->n_tokens > 0 ? s->step_ns : 0;
-		assert_true(i->n_text + e->n_text < TEXT_MAX);
-		memcpy(i->text + i->n_text, e->text, e->n_text);
-		i->n_text += e->n_text;
+		if (i->n_text + e->n_text <
+		    TEXT_MAX) { /* the rest of endless ones is not looked at */
+			memcpy(i->text + i->n_text, e->text, e->n_text);
+			i->n_text += e->n_text;
+		}
 		break;
 	default:
 		i->done++;
+		i->other_ns = s->item[0].ns - i->other_ns;
 		s->n_done++;
 		i->finish = i->work.seq->finish;
 		i->status = i->work.seq->status;
@@ -93,7 +106,8 @@ static struct stage *open_stage(uint32_t lanes, uint32_t max_batch, uint32_t chu
 
 		bn_enter_loop();
 		f = bn_scheduler_forward_config(s->rig.scheduler);
-		s->model[k] = rig_load(rig_model(&s->rig, k == 0 ? "a" : "b", (uint64_t)k, 2048));
+		s->model[k] =
+			rig_load(rig_model(&s->rig, k == 0 ? "a" : "b", (uint64_t)k, CONTEXT));
 		assert_int_equal(bn_tenant_new(&s->tenant[k], s->model[k], &f, NULL), BN_OK);
 	}
 	return s;
@@ -193,81 +207,129 @@ static void scheduler_gives_the_same_text_however_work_is_batched(void **state)
 	free(want);
 }
 
+static bool has_tokens(void *who)
+{
+	const struct item *i = who;
+
+	return i->tokens > 0;
+}
+
+static bool is_done(void *who)
+{
+	const struct item *i = who;
+
+	return i->done > 0;
+}
+
+/*
+ * Whatever was said before has been heard: what is said is taken in order, and a work that was
+ * submitted last has come and gone. Needs a free place in the batch.
+ */
+static void settle(struct stage *s)
+{
+	struct item *i = submit(s, 0, 99, 1, 2);
+
+	rig_until(&s->rig, is_done, i);
+}
+
+static void cancel(struct stage *s, const struct item *i, enum bn_status status)
+{
+	bn_enter_loop();
+	bn_scheduler_cancel(s->rig.scheduler, i->work.id, status);
+}
+
+static void pause_work(struct stage *s, const struct item *i, bool pause)
+{
+	bn_enter_loop();
+	bn_scheduler_pause(s->rig.scheduler, i->work.id, pause);
+}
+
+/* Steps are counted as their events come in, which may be late on a busy machine: "within one step"
+ * must be seen once in a while, not each time. */
 static void scheduler_cancels_within_one_step_and_touches_nobody_else(void **state)
 {
 	struct stage *s = open_stage(1, 8, 64);
-	struct item *victim = submit(s, 0, 1, 10, 1500);
 	struct item *other = submit(s, 0, 2, 10, 300);
-	uint32_t steps;
+	uint32_t least = UINT32_MAX;
 
 	(void)state;
-	rig_for(&s->rig, 20);
-	bn_enter_loop();
-	steps = s->steps;
-	bn_scheduler_cancel(s->rig.scheduler, victim->work.id, BN_E_DEADLINE);
-	bn_scheduler_cancel(s->rig.scheduler, 4711, BN_E_CANCELLED); /* nobody has that id */
-	while (victim->done == 0) {
-		uv_run(&s->rig.loop, UV_RUN_ONCE);
+	for (int k = 0; k < 40 && least > 10; k++) {
+		struct item *victim = submit(s, 0, 1, 10, ENDLESS);
+		uint32_t steps;
+
+		rig_until(&s->rig, has_tokens, victim);
+		steps = s->steps;
+		cancel(s, victim, BN_E_DEADLINE);
+		bn_scheduler_cancel(s->rig.scheduler, 4711, BN_E_CANCELLED); /* nobody has it */
+		rig_until(&s->rig, is_done, victim);
+		assert_int_equal(victim->finish, BN_FINISH_CANCELLED);
+		assert_int_equal(victim->status, BN_E_DEADLINE);
+		least = s->steps - steps < least ? s->steps - steps : least;
+		/* Too late, and of no effect. */
+		cancel(s, victim, BN_E_CANCELLED);
 	}
-	assert_int_equal(victim->finish, BN_FINISH_CANCELLED);
-	assert_int_equal(victim->status, BN_E_DEADLINE);
-	/* What had been computed when we asked may still have been on its way. */
-	assert_true(s->steps - steps <= 200);
+	assert_true(least <= 10);
 	rig_until(&s->rig, all_done, s);
 	assert_int_equal(other->finish, BN_FINISH_LENGTH);
 	assert_int_equal(other->tokens, 300);
-	/* Too late, and of no effect. */
-	bn_scheduler_cancel(s->rig.scheduler, victim->work.id, BN_E_CANCELLED);
 	close_stage(s);
 }
 
 static void scheduler_ends_what_never_began(void **state)
 {
 	struct stage *s = open_stage(1, 1, 64);
-	struct item *runs = submit(s, 0, 1, 4, 1000);
+	struct item *runs = submit(s, 0, 1, 4, ENDLESS);
 	struct item *waits = submit(s, 0, 1, 4, 1000);
 
 	(void)state;
-	rig_for(&s->rig, 10);
-	bn_enter_loop();
-	bn_scheduler_cancel(s->rig.scheduler, waits->work.id, BN_E_CANCELLED);
-	while (waits->done == 0) {
-		uv_run(&s->rig.loop, UV_RUN_ONCE);
-	}
+	rig_until(&s->rig, has_tokens, runs);
+	cancel(s, waits, BN_E_CANCELLED);
+	rig_until(&s->rig, is_done, waits);
 	assert_int_equal(waits->begun, 0);
 	assert_int_equal(waits->tokens, 0);
 	assert_int_equal(runs->done, 0);
-	bn_scheduler_cancel(s->rig.scheduler, runs->work.id, BN_E_CANCELLED);
+	cancel(s, runs, BN_E_CANCELLED);
 	close_stage(s);
+}
+
+/* Whether n_tokens were enough to be still at it when the pause was heard. */
+static bool is_held_back(uint32_t n_tokens)
+{
+	struct stage *s = open_stage(1, 4, 64);
+	struct item *i = submit(s, 0, 1, 4, n_tokens);
+	uint32_t tokens;
+	bool in_time;
+
+	rig_until(&s->rig, has_tokens, i);
+	pause_work(s, i, true);
+	settle(s);
+	in_time = i->done == 0;
+	if (in_time) {
+		tokens = i->tokens;
+		assert_true(tokens < n_tokens);
+		/* Others go on meanwhile, and it does not take their place. */
+		for (int k = 0; k < 20; k++) {
+			settle(s);
+		}
+		assert_int_equal(i->tokens, tokens);
+		pause_work(s, i, false);
+	}
+	rig_until(&s->rig, all_done, s);
+	assert_int_equal(i->tokens, n_tokens);
+	assert_int_equal(i->finish, BN_FINISH_LENGTH);
+	close_stage(s);
+	return in_time;
 }
 
 static void scheduler_holds_paused_work_back_and_loses_nothing(void **state)
 {
-	struct stage *s = open_stage(1, 4, 64);
-	struct item *i = submit(s, 0, 1, 4, 400);
-	uint32_t tokens;
+	uint32_t n_tokens = 400;
 
 	(void)state;
-	bn_enter_loop();
-	while (i->tokens < 5) {
-		uv_run(&s->rig.loop, UV_RUN_ONCE);
+	while (!is_held_back(n_tokens)) {
+		n_tokens *= 2; /* this machine is faster, or busier, than that */
+		assert_true(n_tokens < ENDLESS);
 	}
-	bn_scheduler_pause(s->rig.scheduler, i->work.id, true);
-	rig_for(&s->rig, 30);
-	tokens = i->tokens;
-	assert_true(tokens < 400);
-	rig_for(&s->rig, 50);
-	assert_int_equal(i->tokens, tokens);
-	/* Others go on meanwhile, and it does not take their place. */
-	submit(s, 0, 1, 4, 20);
-	while (s->n_done < 1) {
-		uv_run(&s->rig.loop, UV_RUN_ONCE);
-	}
-	assert_int_equal(i->tokens, tokens);
-	bn_scheduler_pause(s->rig.scheduler, i->work.id, false);
-	rig_until(&s->rig, all_done, s);
-	assert_int_equal(i->tokens, 400);
-	close_stage(s);
 }
 
 static void scheduler_begins_paused_and_goes_on_when_told(void **state)
@@ -279,9 +341,10 @@ static void scheduler_begins_paused_and_goes_on_when_told(void **state)
 	i->work.start_paused = true;
 	bn_enter_loop();
 	bn_scheduler_submit(s->rig.scheduler, &i->work);
-	rig_for(&s->rig, 30);
+	settle(s);
+	settle(s);
 	assert_int_equal(i->begun, 0);
-	bn_scheduler_pause(s->rig.scheduler, i->work.id, false);
+	pause_work(s, i, false);
 	rig_until(&s->rig, all_done, s);
 	assert_int_equal(i->tokens, 40);
 	close_stage(s);
@@ -290,13 +353,12 @@ static void scheduler_begins_paused_and_goes_on_when_told(void **state)
 static void scheduler_cancels_paused_work(void **state)
 {
 	struct stage *s = open_stage(1, 4, 64);
-	struct item *i = submit(s, 0, 1, 4, 400);
+	struct item *i = submit(s, 0, 1, 4, ENDLESS);
 
 	(void)state;
-	bn_enter_loop();
-	bn_scheduler_pause(s->rig.scheduler, i->work.id, true);
-	rig_for(&s->rig, 10);
-	bn_scheduler_cancel(s->rig.scheduler, i->work.id, BN_E_STALLED);
+	pause_work(s, i, true);
+	settle(s);
+	cancel(s, i, BN_E_STALLED);
 	rig_until(&s->rig, all_done, s);
 	assert_int_equal(i->status, BN_E_STALLED);
 	close_stage(s);
@@ -305,43 +367,42 @@ static void scheduler_cancels_paused_work(void **state)
 static void scheduler_reads_long_prompts_in_pieces_between_others_tokens(void **state)
 {
 	struct stage *s = open_stage(1, 4, 16);
-	struct item *decodes = submit(s, 0, 1, 2, 1200);
+	struct item *decodes = submit(s, 0, 1, 2, ENDLESS);
 	struct item *reads;
 	uint32_t before;
 
 	(void)state;
-	bn_enter_loop();
-	while (decodes->tokens < 3) {
-		uv_run(&s->rig.loop, UV_RUN_ONCE);
-	}
+	rig_until(&s->rig, has_tokens, decodes);
 	before = decodes->tokens;
 	reads = prepare(s, 0, 2, 400, 4);
 	reads->work.want_progress = true;
 	bn_enter_loop();
 	bn_scheduler_submit(s->rig.scheduler, &reads->work);
-	while (reads->done == 0) {
-		uv_run(&s->rig.loop, UV_RUN_ONCE);
-	}
+	rig_until(&s->rig, is_done, reads);
 	assert_true(reads->progress >= 400 / 16);
 	assert_true(decodes->tokens - before >= 400 / 16);
 	assert_true(s->most_rows <= 16 + 4);
-	rig_until(&s->rig, all_done, s);
+	cancel(s, decodes, BN_E_CANCELLED);
 	close_stage(s);
 }
 
 static void scheduler_begins_whom_it_has_served_least(void **state)
 {
 	struct stage *s = open_stage(1, 1, 64);
+	struct item *plug = submit(s, 0, 3, 2, ENDLESS);
 	struct item *greedy[6], *light;
 
 	(void)state;
+	/* All of them stand in line before the only place becomes free. */
+	rig_until(&s->rig, has_tokens, plug);
 	for (int k = 0; k < 6; k++) {
-		greedy[k] = submit(s, 0, 1, 30, 500);
+		greedy[k] = submit(s, 0, 1, 30, 50);
 	}
 	light = submit(s, 0, 2, 2, 2);
+	cancel(s, plug, BN_E_CANCELLED);
 	rig_until(&s->rig, all_done, s);
-	/* It came last, and yet only what had begun by then was in front of it. */
-	assert_true(light->began_as < greedy[3]->began_as);
+	/* It came last, and yet at most one of the others was in front of it. */
+	assert_true(light->began_as < greedy[1]->began_as);
 	for (int k = 1; k < 6; k++) {
 		assert_true(greedy[k - 1]->began_as < greedy[k]->began_as);
 	}
@@ -351,38 +412,58 @@ static void scheduler_begins_whom_it_has_served_least(void **state)
 static void scheduler_shares_time_between_models_by_weight(void **state)
 {
 	struct stage *s = open_stage(1, 4, 64);
-	struct item *light = prepare(s, 0, 1, 4, 1800);
+	struct item *light = prepare(s, 0, 1, 4, ENDLESS);
 	struct item *heavy = prepare(s, 1, 1, 4, 1800);
-	double ratio;
+	double light_ns, lead, most;
 
 	(void)state;
 	heavy->work.weight = 4;
 	bn_enter_loop();
 	bn_scheduler_submit(s->rig.scheduler, &light->work);
 	bn_scheduler_submit(s->rig.scheduler, &heavy->work);
-	while (heavy->done == 0) {
-		uv_run(&s->rig.loop, UV_RUN_ONCE);
-	}
-	/* Time, not tokens: later tokens cost more, and on a busy machine a step may take long. */
-	ratio = (double)heavy->ns / (double)light->ns;
-	print_message("weights 4 and 1: time %.2f to 1\n", ratio);
-	assert_true(ratio > 2.5 && ratio < 6.5);
+	rig_until(&s->rig, is_done, heavy);
+	/*
+	 * Time, not tokens: later tokens cost more. On a busy machine a step may take longer than
+	 * anybody could know; that much more a model may be ahead. Exactly: test_lineup.c.
+	 */
+	light_ns = (double)heavy->other_ns;
+	lead = (double)heavy->ns / 4 - light_ns;
+	print_message("time %.2f to 1, longest step %.2f %% of it\n", (double)heavy->ns / light_ns,
+		      100 * (double)s->most_ns / (double)heavy->ns);
+	most = (double)heavy->ns / 80 + 2 * (double)s->most_ns;
+	assert_true(lead < most && -lead < most);
+	cancel(s, light, BN_E_CANCELLED);
 	close_stage(s);
+}
+
+static bool has_more_tokens(void *who)
+{
+	struct item *i = who;
+	bool more = i->tokens > i->seen_tokens;
+
+	i->seen_tokens = i->tokens;
+	return more;
 }
 
 static void scheduler_is_not_stuck_when_idle_or_busy(void **state)
 {
 	struct stage *s = open_stage(2, 4, 64);
+	struct item *i;
 
 	(void)state;
 	bn_enter_loop();
 	assert_int_equal(bn_scheduler_stuck_ns(s->rig.scheduler), 0);
-	submit(s, 0, 1, 4, 1000);
-	for (int k = 0; k < 5; k++) {
-		rig_for(&s->rig, 10);
-		assert_true(bn_scheduler_stuck_ns(s->rig.scheduler) < 100000000);
+	i = submit(s, 0, 1, 4, ENDLESS);
+	for (int k = 0; k < 20; k++) {
+		/* Ask; lanes move; ask again. */
+		bn_enter_loop();
+		(void)bn_scheduler_stuck_ns(s->rig.scheduler);
+		rig_until(&s->rig, has_more_tokens, i);
+		rig_until(&s->rig, has_more_tokens, i);
+		assert_int_equal(bn_scheduler_stuck_ns(s->rig.scheduler), 0);
 	}
 	assert_int_equal(bn_scheduler_lanes(s->rig.scheduler), 2);
+	cancel(s, i, BN_E_CANCELLED);
 	close_stage(s);
 }
 

@@ -194,16 +194,15 @@ static void a_missing_tokenizer_is_refused_and_an_odd_one_warned_about(void **st
 	bn_model_plan_free(plan);
 }
 
+/* A FIFO nobody writes to, or a file without end, would hang here, into the test's time limit. */
 static void what_is_no_model_file_is_refused_at_once(void **state)
 {
 	const char *fifo;
 	struct bn_model_plan *plan;
 	struct bn_error err;
-	struct timespec a, b;
 	FILE *f;
 
 	(void)state;
-	clock_gettime(CLOCK_MONOTONIC, &a);
 	assert_int_equal(
 		open_with(&plan, "/nonexistent/x.gguf", (struct bn_model_options){ 0 }, &err),
 		BN_E_IO);
@@ -224,8 +223,6 @@ static void what_is_no_model_file_is_refused_at_once(void **state)
 	assert_int_equal(
 		open_with(&plan, rig_path("text.gguf"), (struct bn_model_options){ 0 }, &err),
 		BN_E_FORMAT);
-	clock_gettime(CLOCK_MONOTONIC, &b);
-	assert_true(b.tv_sec - a.tv_sec < 2);
 }
 
 /* Every truncation of a model is an error of opening, whichever part of the file it hits. */
