@@ -29,6 +29,8 @@ BINARY_DIR = os.environ.get("BN_BINARY_DIR", "")
 DATA = os.environ.get("BN_TEST_DATA", "")
 # Sanitizers are slow, and so is a busy machine; only limits that are no promise are stretched.
 SLOW = float(os.environ.get("BN_E2E_SLOW", "1"))
+# How much longer than it takes something may take before a test says that it did not happen.
+PATIENT = 5 * SLOW
 
 
 class Skip(Exception):
@@ -109,9 +111,9 @@ class Client:
 
     def __init__(self, path, timeout=20.0):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(timeout * SLOW)
+        self.sock.settimeout(timeout * PATIENT)
         self.sock.connect(path)
-        self.timeout = timeout * SLOW
+        self.timeout = timeout * PATIENT
         self.unpacker = msgpack.Unpacker(raw=False)
         self.msgid = 0
         self.results = {}
@@ -165,7 +167,7 @@ class Client:
 
     def wait(self, msgid, timeout=None):
         """The result of a call that was sent, or RpcError."""
-        end = time.monotonic() + (self.timeout if timeout is None else timeout * SLOW)
+        end = time.monotonic() + (self.timeout if timeout is None else timeout * PATIENT)
         while msgid not in self.results:
             left = end - time.monotonic()
             if left <= 0:
@@ -178,7 +180,7 @@ class Client:
 
     def wait_note(self, wanted, timeout=None):
         """The first notification for which wanted(method, params) holds."""
-        end = time.monotonic() + (self.timeout if timeout is None else timeout * SLOW)
+        end = time.monotonic() + (self.timeout if timeout is None else timeout * PATIENT)
         seen = 0
         while True:
             for _, method, params in self.notes[seen:]:
@@ -276,7 +278,7 @@ class Daemon:
         os.rename(self.config_path + ".new", self.config_path)
 
     def wait_ready(self, timeout=10.0):
-        end = time.monotonic() + timeout * SLOW
+        end = time.monotonic() + timeout * PATIENT
         while time.monotonic() < end:
             if self.process.poll() is not None:
                 raise AssertionError("bnd ended with %d" % self.process.returncode)
@@ -286,7 +288,7 @@ class Daemon:
                 return
             except (FileNotFoundError, ConnectionRefusedError, Closed):
                 time.sleep(0.01)
-        raise AssertionError("bnd did not serve within %g s" % (timeout * SLOW))
+        raise AssertionError("bnd did not serve within %g s" % (timeout * PATIENT))
 
     def client(self, **kwargs):
         return Client(self.socket, **kwargs)
@@ -298,7 +300,7 @@ class Daemon:
         os.kill(self.pid, number)
 
     def wait_exit(self, timeout=15.0):
-        return self.process.wait(timeout=timeout * SLOW)
+        return self.process.wait(timeout=timeout * PATIENT)
 
     def stop(self, number=signal.SIGTERM, timeout=15.0):
         """Ends the daemon and returns its exit status."""
@@ -309,7 +311,7 @@ class Daemon:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise AssertionError("bnd did not stop within %g s" % (timeout * SLOW)) from None
+            raise AssertionError("bnd did not stop within %g s" % (timeout * PATIENT)) from None
 
     def log_text(self):
         with open(self.log_path, errors="replace") as f:
@@ -337,13 +339,13 @@ class Daemon:
 
 def until(condition, timeout=5.0, every=0.005):
     """Waits for condition() to hold and returns its value."""
-    end = time.monotonic() + timeout * SLOW
+    end = time.monotonic() + timeout * PATIENT
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > end:
-            raise AssertionError("did not happen within %g s" % (timeout * SLOW))
+            raise AssertionError("did not happen within %g s" % (timeout * PATIENT))
         time.sleep(every)
 
 

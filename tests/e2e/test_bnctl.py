@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 
-from harness import SLOW, Daemon, Skip, main, make_model, tool, until
+from harness import PATIENT, Daemon, Skip, main, make_model, tool, until
 
 
 def bnctl_path():
@@ -18,7 +18,7 @@ def bnctl_path():
 def run(daemon, *argv, stdin="", timeout=30):
     env = dict(os.environ, BND_SOCKET=daemon.socket, TERM="xterm")
     return subprocess.run([bnctl_path(), *argv], input=stdin, capture_output=True, text=True,
-                          env=env, timeout=timeout * SLOW)
+                          env=env, timeout=timeout * PATIENT)
 
 
 def config(**more):
@@ -115,7 +115,7 @@ def test_interrupt_cancels_the_request_and_says_so():
                                  env=env)
             assert p.stdout.read(1)
             p.send_signal(signal.SIGINT)
-            _, err = p.communicate(timeout=20 * SLOW)
+            _, err = p.communicate(timeout=20 * PATIENT)
             if p.returncode != 0:
                 break
         assert p.returncode == 130 and b"cancelled" in err, (p.returncode, err)
@@ -127,7 +127,7 @@ def test_interrupt_cancels_the_request_and_says_so():
 def test_reader_that_leaves_ends_the_request_quietly():
     with Daemon(config()) as d:
         line = "%s run tiny go -n 50000 -t 1 --socket %s | head -c 20" % (bnctl_path(), d.socket)
-        done = subprocess.run(["sh", "-c", line], capture_output=True, timeout=30 * SLOW)
+        done = subprocess.run(["sh", "-c", line], capture_output=True, timeout=30 * PATIENT)
         assert len(done.stdout) == 20 and done.stderr == b"", done
         with d.client() as c:
             until(lambda: c.call("server.status")["requests"]["running"] == 0)
@@ -142,7 +142,7 @@ def test_daemon_that_dies_mid_stream_is_told():
         assert p.stdout.read(1)
         d.process.kill()
         d.process.wait()
-        _, err = p.communicate(timeout=20 * SLOW)
+        _, err = p.communicate(timeout=20 * PATIENT)
         d.log.close()
         if p.returncode != 0:
             break
@@ -162,7 +162,7 @@ class Terminal:
         self.screen = b""
 
     def read_until(self, word, timeout=20):
-        end = time.monotonic() + timeout * SLOW
+        end = time.monotonic() + timeout * PATIENT
         while word not in self.screen:
             assert time.monotonic() < end, self.screen
             if select.select([self.fd], [], [], 0.1)[0]:

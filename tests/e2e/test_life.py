@@ -73,7 +73,7 @@ def test_drain_timeout_cancels_the_rest():
         error = fails(503, c.wait, i)
         assert error.data["kind"] == "shutting_down", error.args
         assert d.wait_exit() == 0
-        assert 0.3 <= time.monotonic() - begin_time < 3 * harness.SLOW
+        assert 0.3 <= time.monotonic() - begin_time < 3 * harness.PATIENT
 
 
 def test_second_sigterm_does_not_wait():
@@ -86,7 +86,7 @@ def test_second_sigterm_does_not_wait():
             d.kill(second)
             fails(503, c.wait, i)
             assert d.wait_exit() == 0
-            assert time.monotonic() - begin_time < 2 * harness.SLOW
+            assert time.monotonic() - begin_time < 2 * harness.PATIENT
 
 
 def test_sigint_stops_at_once_in_every_phase():
@@ -110,7 +110,7 @@ def test_sigint_stops_at_once_in_every_phase():
                     except Closed:
                         raise AssertionError("closed without an answer") from None
                 assert d.wait_exit() == 0
-                assert time.monotonic() - begin_time < 2 * harness.SLOW
+                assert time.monotonic() - begin_time < 2 * harness.PATIENT
 
 
 def test_crash_leaves_nothing_that_stops_a_restart():
@@ -131,7 +131,7 @@ def test_crash_leaves_nothing_that_stops_a_restart():
                 c2.call("completions", ask())
             if k == 0:
                 print("  serving again after %.0f ms" % (1000 * ready))
-            assert ready < 1.0 * harness.SLOW
+            assert ready < 1.0 * harness.PATIENT
         c.close()
 
 

@@ -162,7 +162,7 @@ def test_busy_model_does_not_starve_a_cold_one():
         for t in threads:
             t.join()
         print("  waited %.1f s" % waited)
-        assert waited < 10 * harness.SLOW
+        assert waited < 10 * harness.PATIENT
 
 
 def test_model_that_can_never_fit_is_refused_with_numbers():
@@ -184,7 +184,7 @@ def test_context_that_can_never_fit_is_refused_at_once():
         with d.client() as c:
             begin = time.monotonic()
             error = fails(507, c.call, "completions", ask("ann", max_tokens=900000))
-            assert time.monotonic() - begin < 2 * harness.SLOW
+            assert time.monotonic() - begin < 2 * harness.PATIENT
             assert error.data["need_bytes"] > BUDGET, error.data
             assert c.call("completions", ask("ann"))["finish_reason"] == "length"
 
@@ -353,7 +353,7 @@ def test_broken_model_files_are_named_errors():
                 error = fails(500, c.wait, i)
                 assert name in error.text, error.text
                 assert error.data["kind"] in ("model_file_invalid", "io_error"), error.args
-            assert time.monotonic() - begin < 2 * harness.SLOW, name
+            assert time.monotonic() - begin < 2 * harness.PATIENT, name
             states = {m["model"]: m for m in c.call("models.list")["models"]}
             assert states[name]["state"] == "failed" and states[name]["error"], states[name]
             assert c.call("server.status")["memory"]["used_bytes"] == 0
@@ -385,7 +385,7 @@ def test_flipped_bits_never_kill_the_daemon():
             except harness.RpcError as e:
                 outcome = e.data.get("kind", e.code)
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
-            assert time.monotonic() - begin < 2 * harness.SLOW
+            assert time.monotonic() - begin < 2 * harness.PATIENT
             until(lambda: c.call("models.ps")["models"] == [])
         assert c.call("server.status")["memory"]["used_bytes"] == 0
     print("  %s" % outcomes)
