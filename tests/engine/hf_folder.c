@@ -8,6 +8,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+enum { DATA_BYTES_MAX = 1 << 22 };
+
 static void must(int ok, const char *what)
 {
 	if (!ok) {
@@ -400,4 +402,23 @@ size_t hf_peak_mib(void)
 	getrusage(RUSAGE_SELF, &usage);
 	return (size_t)usage.ru_maxrss / 1024;
 #endif
+}
+
+unsigned char *hf_data(const char *name, size_t *n)
+{
+	const char *data = getenv("BN_TEST_DATA");
+	unsigned char *bytes;
+	char path[1024];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", data != NULL ? data : "", name);
+	f = fopen(path, "rb");
+	if (f == NULL) {
+		fprintf(stderr, "no %s\n", path);
+		return NULL;
+	}
+	bytes = malloc(DATA_BYTES_MAX);
+	*n = bytes == NULL ? 0 : fread(bytes, 1, DATA_BYTES_MAX, f);
+	fclose(f);
+	return bytes;
 }

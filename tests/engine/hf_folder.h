@@ -74,6 +74,9 @@ void hf_write_tensors(const struct hf_folder *hf, const char *name, size_t from,
 void hf_expect(enum bn_status status, const struct bn_error *err, enum bn_status wanted,
 	       const char *words);
 
+/* A file below BN_TEST_DATA, 4 MiB at most, for free(); NULL when it is not there. */
+unsigned char *hf_data(const char *name, size_t *n);
+
 /* Peak of this process's memory, MiB; 0 under the thread sanitizer, whose shadow hides it. */
 size_t hf_peak_mib(void);
 

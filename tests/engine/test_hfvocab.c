@@ -27,6 +27,35 @@ static enum bn_status load(struct hf_folder *hf, uint32_t rows, struct bn_hfvoca
 	return status;
 }
 
+/* A folder, and what its vocabulary became. */
+struct trial {
+	struct hf_folder hf;
+	struct bn_hfvocab v;
+	struct bn_error err;
+};
+
+static void trial_open(struct trial *x)
+{
+	memset(x, 0, sizeof(*x));
+	hf_init(&x->hf);
+}
+
+static void trial_loads(struct trial *x, uint32_t rows)
+{
+	hf_expect(load(&x->hf, rows, &x->v, &x->err), &x->err, BN_OK, "");
+}
+
+static void trial_refused(struct trial *x, uint32_t rows, enum bn_status status, const char *words)
+{
+	hf_expect(load(&x->hf, rows, &x->v, &x->err), &x->err, status, words);
+}
+
+static void trial_close(struct trial *x)
+{
+	bn_hfvocab_finish(&x->v);
+	hf_finish(&x->hf);
+}
+
 static void expect_token(const struct bn_hfvocab *v, uint32_t id, const char *text, int type)
 {
 	assert_int_equal(v->tokens[id].n, strlen(text));
@@ -36,69 +65,60 @@ static void expect_token(const struct bn_hfvocab *v, uint32_t id, const char *te
 
 static void hfvocab_reads_a_byte_level_tokenizer(void **state)
 {
-	struct bn_hfvocab v = { 0 };
-	struct bn_error err = { 0 };
-	struct hf_folder hf;
+	struct trial x;
 
 	(void)state;
-	hf_init(&hf);
-	hf_expect(load(&hf, HF_VOCAB, &v, &err), &err, BN_OK, "");
-	assert_int_equal(v.kind, BN_TOKENIZER_BPE);
-	assert_int_equal(v.n, HF_VOCAB);
-	assert_int_equal(v.n_named, HF_VOCAB);
-	assert_string_equal(v.pre, "gpt-2");
-	expect_token(&v, 33, "!", BN_TOKEN_NORMAL);
-	expect_token(&v, 32, "\xC4\xA0", BN_TOKEN_NORMAL);
-	expect_token(&v, 256, "aa", BN_TOKEN_NORMAL);
-	expect_token(&v, 292, "<|eot_id|>", BN_TOKEN_CONTROL);
-	assert_int_equal(v.n_merges, 34);
-	assert_int_equal(v.bos, 290);
-	assert_int_equal(v.eos, 292); /* tokenizer_config.json's word */
-	assert_int_equal(v.pad, BN_TOKEN_NONE);
-	assert_true(v.add_bos); /* spelled as Llama-3's */
-	assert_false(v.add_eos);
-	assert_null(v.scores);
-	assert_string_equal(v.chat_template, "{{ x }}");
-	assert_int_equal(v.n_notices, 0);
-	assert_int_equal(bn_hfvocab_find(&v, "<|d|>"), 298);
-	assert_int_equal(bn_hfvocab_find(&v, "<|d|"), BN_TOKEN_NONE);
-	bn_hfvocab_finish(&v);
-	hf_finish(&hf);
+	trial_open(&x);
+	trial_loads(&x, HF_VOCAB);
+	assert_int_equal(x.v.kind, BN_TOKENIZER_BPE);
+	assert_int_equal(x.v.n, HF_VOCAB);
+	assert_int_equal(x.v.n_named, HF_VOCAB);
+	assert_string_equal(x.v.pre, "gpt-2");
+	expect_token(&x.v, 33, "!", BN_TOKEN_NORMAL);
+	expect_token(&x.v, 32, "\xC4\xA0", BN_TOKEN_NORMAL);
+	expect_token(&x.v, 256, "aa", BN_TOKEN_NORMAL);
+	expect_token(&x.v, 292, "<|eot_id|>", BN_TOKEN_CONTROL);
+	assert_int_equal(x.v.n_merges, 34);
+	assert_int_equal(x.v.bos, 290);
+	assert_int_equal(x.v.eos, 292); /* tokenizer_config.json's word */
+	assert_int_equal(x.v.pad, BN_TOKEN_NONE);
+	assert_true(x.v.add_bos); /* spelled as Llama-3's */
+	assert_false(x.v.add_eos);
+	assert_null(x.v.scores);
+	assert_string_equal(x.v.chat_template, "{{ x }}");
+	assert_int_equal(x.v.n_notices, 0);
+	assert_int_equal(bn_hfvocab_find(&x.v, "<|d|>"), 298);
+	assert_int_equal(bn_hfvocab_find(&x.v, "<|d|"), BN_TOKEN_NONE);
+	trial_close(&x);
 }
 
 static void hfvocab_pads_rows_without_a_token(void **state)
 {
-	struct bn_hfvocab v = { 0 };
-	struct bn_error err = { 0 };
-	struct hf_folder hf;
+	struct trial x;
 
 	(void)state;
-	hf_init(&hf);
-	hf_expect(load(&hf, HF_VOCAB + 4, &v, &err), &err, BN_OK, "");
-	assert_int_equal(v.n_named, HF_VOCAB);
-	expect_token(&v, 303, "[PAD303]", BN_TOKEN_UNUSED);
-	assert_int_equal(v.n_notices, 1);
-	assert_non_null(strstr(v.notices[0], "padding"));
-	bn_hfvocab_finish(&v);
-	hf_finish(&hf);
+	trial_open(&x);
+	trial_loads(&x, HF_VOCAB + 4);
+	assert_int_equal(x.v.n_named, HF_VOCAB);
+	expect_token(&x.v, 303, "[PAD303]", BN_TOKEN_UNUSED);
+	assert_int_equal(x.v.n_notices, 1);
+	assert_non_null(strstr(x.v.notices[0], "padding"));
+	trial_close(&x);
 }
 
 static void hfvocab_takes_bos_from_the_post_processor(void **state)
 {
-	struct bn_hfvocab v = { 0 };
-	struct bn_error err = { 0 };
-	struct hf_folder hf;
+	struct trial x;
 
 	(void)state;
-	hf_init(&hf);
+	trial_open(&x);
 	hf_replace(
-		&hf.tokenizer, "\"post_processor\": null",
+		&x.hf.tokenizer, "\"post_processor\": null",
 		"\"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": [{\"Sequence\":"
 		" {\"id\": \"A\"}}]}");
-	hf_expect(load(&hf, HF_VOCAB, &v, &err), &err, BN_OK, "");
-	assert_false(v.add_bos);
-	bn_hfvocab_finish(&v);
-	hf_finish(&hf);
+	trial_loads(&x, HF_VOCAB);
+	assert_false(x.v.add_bos);
+	trial_close(&x);
 }
 
 static void hfvocab_reads_flags_templates_and_missing_specials(void **state)
@@ -121,52 +141,44 @@ static void hfvocab_reads_flags_templates_and_missing_specials(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct bn_hfvocab v = { 0 };
-		struct bn_error err = { 0 };
-		struct hf_folder hf;
+		struct trial x;
 
-		hf_init(&hf);
-		free(hf.tokenizer_config);
-		hf.tokenizer_config = strdup(cases[i].config);
-		hf_expect(load(&hf, HF_VOCAB, &v, &err), &err, BN_OK, "");
-		assert_int_equal(v.add_bos, cases[i].add_bos);
-		assert_int_equal(v.n_notices, cases[i].notices);
+		trial_open(&x);
+		free(x.hf.tokenizer_config);
+		x.hf.tokenizer_config = strdup(cases[i].config);
+		trial_loads(&x, HF_VOCAB);
+		assert_int_equal(x.v.add_bos, cases[i].add_bos);
+		assert_int_equal(x.v.n_notices, cases[i].notices);
 		if (cases[i].template == NULL) {
-			assert_null(v.chat_template);
+			assert_null(x.v.chat_template);
 		} else {
-			assert_string_equal(v.chat_template, cases[i].template);
+			assert_string_equal(x.v.chat_template, cases[i].template);
 		}
-		bn_hfvocab_finish(&v);
-		hf_finish(&hf);
+		trial_close(&x);
 	}
 }
 
 static void hfvocab_prefers_the_template_of_its_own_file(void **state)
 {
-	struct bn_hfvocab v = { 0 };
-	struct bn_error err = { 0 };
-	struct hf_folder hf;
+	struct trial x;
 
 	(void)state;
-	hf_init(&hf);
-	hf_write_file(&hf, "chat_template.jinja", "{{ own }}", 9);
-	hf_expect(load(&hf, HF_VOCAB, &v, &err), &err, BN_OK, "");
-	assert_string_equal(v.chat_template, "{{ own }}");
-	bn_hfvocab_finish(&v);
-	hf_finish(&hf);
+	trial_open(&x);
+	hf_write_file(&x.hf, "chat_template.jinja", "{{ own }}", 9);
+	trial_loads(&x, HF_VOCAB);
+	assert_string_equal(x.v.chat_template, "{{ own }}");
+	trial_close(&x);
 }
 
 /* A SentencePiece tokenizer.json: letters, one byte token, merges. */
 static void hfvocab_makes_sentencepiece_of_a_tokenizer_json(void **state)
 {
-	struct bn_hfvocab v = { 0 };
-	struct bn_error err = { 0 };
-	struct hf_folder hf;
+	struct trial x;
 
 	(void)state;
-	hf_init(&hf);
-	free(hf.tokenizer);
-	hf.tokenizer = strdup(
+	trial_open(&x);
+	free(x.hf.tokenizer);
+	x.hf.tokenizer = strdup(
 		"{\"added_tokens\": [{\"id\": 0, \"content\": \"<unk>\", \"special\": true},"
 		" {\"id\": 1, \"content\": \"<s>\", \"special\": true},"
 		" {\"id\": 8, \"content\": \"<x>\", \"special\": false}],"
@@ -177,22 +189,21 @@ static void hfvocab_makes_sentencepiece_of_a_tokenizer_json(void **state)
 		"\"a\":"
 		" 3, \"b\": 4, \"ab\": 5, \"\\u2581ab\": 6, \"\\u2581\": 7},"
 		" \"merges\": [\"a b\", \"\\u2581 ab\"]}}");
-	free(hf.tokenizer_config);
-	hf.tokenizer_config = strdup("{\"bos_token\": \"<s>\"}");
-	hf_expect(load(&hf, 10, &v, &err), &err, BN_OK, "");
-	assert_int_equal(v.kind, BN_TOKENIZER_SPM);
-	expect_token(&v, 0, "<unk>", BN_TOKEN_UNKNOWN);
-	expect_token(&v, 1, "<s>", BN_TOKEN_CONTROL);
-	expect_token(&v, 2, "<0x0A>", BN_TOKEN_BYTE);
-	expect_token(&v, 8, "<x>", BN_TOKEN_USER_DEFINED);
-	expect_token(&v, 9, "[PAD9]", BN_TOKEN_UNUSED);
-	assert_true(v.scores[5] == 0.0f && v.scores[6] == -1.0f && v.scores[3] < -1.0f);
-	assert_true(v.add_space_prefix && v.add_bos);
-	assert_int_equal(v.unk, 0);
-	assert_int_equal(v.bos, 1);
-	assert_int_equal(v.n_merges, 0);
-	bn_hfvocab_finish(&v);
-	hf_finish(&hf);
+	free(x.hf.tokenizer_config);
+	x.hf.tokenizer_config = strdup("{\"bos_token\": \"<s>\"}");
+	trial_loads(&x, 10);
+	assert_int_equal(x.v.kind, BN_TOKENIZER_SPM);
+	expect_token(&x.v, 0, "<unk>", BN_TOKEN_UNKNOWN);
+	expect_token(&x.v, 1, "<s>", BN_TOKEN_CONTROL);
+	expect_token(&x.v, 2, "<0x0A>", BN_TOKEN_BYTE);
+	expect_token(&x.v, 8, "<x>", BN_TOKEN_USER_DEFINED);
+	expect_token(&x.v, 9, "[PAD9]", BN_TOKEN_UNUSED);
+	assert_true(x.v.scores[5] == 0.0f && x.v.scores[6] == -1.0f && x.v.scores[3] < -1.0f);
+	assert_true(x.v.add_space_prefix && x.v.add_bos);
+	assert_int_equal(x.v.unk, 0);
+	assert_int_equal(x.v.bos, 1);
+	assert_int_equal(x.v.n_merges, 0);
+	trial_close(&x);
 }
 
 static void hfvocab_refuses_spoilt_tokenizers_with_a_sentence(void **state)
@@ -241,39 +252,35 @@ static void hfvocab_refuses_spoilt_tokenizers_with_a_sentence(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct bn_hfvocab v = { 0 };
-		struct bn_error err = { 0 };
-		struct hf_folder hf;
+		struct trial x;
 
-		hf_init(&hf);
-		hf_replace(&hf.tokenizer, cases[i].from, cases[i].to);
-		hf_expect(load(&hf, HF_VOCAB, &v, &err), &err, cases[i].status, cases[i].words);
-		hf_finish(&hf);
+		trial_open(&x);
+		hf_replace(&x.hf.tokenizer, cases[i].from, cases[i].to);
+		trial_refused(&x, HF_VOCAB, cases[i].status, cases[i].words);
+		trial_close(&x);
 	}
 	assert_true(hf_peak_mib() - before < 64);
 }
 
 static void hfvocab_refuses_too_few_rows_long_tokens_and_no_files(void **state)
 {
-	struct bn_hfvocab v = { 0 };
-	struct bn_error err = { 0 };
-	struct hf_folder hf;
+	struct trial x;
 	char token[1200];
 
 	(void)state;
-	hf_init(&hf);
-	hf_expect(load(&hf, HF_VOCAB - 1, &v, &err), &err, BN_E_FORMAT, "has 299 rows");
+	trial_open(&x);
+	trial_refused(&x, HF_VOCAB - 1, BN_E_FORMAT, "has 299 rows");
 	memset(token, 'x', sizeof(token));
 	strcpy(token + 1100, "\": 33");
 	token[0] = '"';
-	hf_replace(&hf.tokenizer, "\"!\": 33", token);
-	hf_expect(load(&hf, HF_VOCAB, &v, &err), &err, BN_E_FORMAT, "at most 1024");
-	free(hf.tokenizer);
-	hf.tokenizer = NULL;
-	hf_expect(load(&hf, HF_VOCAB, &v, &err), &err, BN_E_IO, "neither tokenizer.json nor");
-	hf_write_file(&hf, "tokenizer.model", "IQ== 0\n", 7);
-	hf_expect(load(&hf, HF_VOCAB, &v, &err), &err, BN_E_FORMAT, "tokenizer.model: not a");
-	hf_finish(&hf);
+	hf_replace(&x.hf.tokenizer, "\"!\": 33", token);
+	trial_refused(&x, HF_VOCAB, BN_E_FORMAT, "at most 1024");
+	free(x.hf.tokenizer);
+	x.hf.tokenizer = NULL;
+	trial_refused(&x, HF_VOCAB, BN_E_IO, "neither tokenizer.json nor");
+	hf_write_file(&x.hf, "tokenizer.model", "IQ== 0\n", 7);
+	trial_refused(&x, HF_VOCAB, BN_E_FORMAT, "tokenizer.model: not a");
+	trial_close(&x);
 }
 
 static void hfvocab_refuses_wrong_added_tokens_elsewhere(void **state)
@@ -298,19 +305,17 @@ static void hfvocab_refuses_wrong_added_tokens_elsewhere(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct bn_hfvocab v = { 0 };
-		struct bn_error err = { 0 };
-		struct hf_folder hf;
+		struct trial x;
 
-		hf_init(&hf);
+		trial_open(&x);
 		if (cases[i].file[0] == 'a') {
-			hf_write_file(&hf, cases[i].file, cases[i].text, strlen(cases[i].text));
+			hf_write_file(&x.hf, cases[i].file, cases[i].text, strlen(cases[i].text));
 		} else {
-			free(hf.tokenizer_config);
-			hf.tokenizer_config = strdup(cases[i].text);
+			free(x.hf.tokenizer_config);
+			x.hf.tokenizer_config = strdup(cases[i].text);
 		}
-		hf_expect(load(&hf, HF_VOCAB, &v, &err), &err, BN_E_FORMAT, cases[i].words);
-		hf_finish(&hf);
+		trial_refused(&x, HF_VOCAB, BN_E_FORMAT, cases[i].words);
+		trial_close(&x);
 	}
 }
 
@@ -319,70 +324,60 @@ static void hfvocab_refuses_wrong_added_tokens_elsewhere(void **state)
 static void hfvocab_of_llama_2_tokenizes_as_llama_2(void **state)
 {
 	static const bn_token wanted[] = { 15043, 3186, 29991 };
-	const char *data = getenv("BN_TEST_DATA");
-	struct bn_hfvocab v = { 0 };
-	struct bn_error err = { 0 };
+	struct trial x;
 	struct bn_tokenizer *tok = NULL;
 	struct bn_tokens got = { 0 };
-	struct hf_folder hf;
-	char path[512];
-	char *bytes = malloc(1 << 20);
+	unsigned char *bytes;
 	uint8_t *types;
 	size_t n;
-	FILE *f;
 
 	(void)state;
-	snprintf(path, sizeof(path), "%s/tokenizers/llama2-spm/tokenizer.model",
-		 data != NULL ? data : "");
-	f = fopen(path, "rb");
-	if (f == NULL) {
-		free(bytes);
+	bytes = hf_data("tokenizers/llama2-spm/tokenizer.model", &n);
+	if (bytes == NULL) {
 		skip();
 	}
-	n = fread(bytes, 1, 1 << 20, f);
-	fclose(f);
-	hf_init(&hf);
-	free(hf.tokenizer);
-	hf.tokenizer = NULL;
-	free(hf.tokenizer_config);
-	hf.tokenizer_config =
+	trial_open(&x);
+	free(x.hf.tokenizer);
+	x.hf.tokenizer = NULL;
+	free(x.hf.tokenizer_config);
+	x.hf.tokenizer_config =
 		strdup("{\"bos_token\": {\"content\": \"<s>\"}, \"eos_token\": \"</s>\"}");
-	hf_write_file(&hf, "tokenizer.model", bytes, n);
-	hf_write_file(&hf, "added_tokens.json", "{\"<pad>\": 32000}", 16);
-	hf_expect(load(&hf, 32002, &v, &err), &err, BN_OK, "");
-	assert_int_equal(v.n_named, 32001);
-	expect_token(&v, 32000, "<pad>", BN_TOKEN_CONTROL);
-	assert_true(v.add_bos && v.add_space_prefix);
-	types = malloc(v.n);
-	for (uint32_t i = 0; i < v.n; i++) {
-		types[i] = (uint8_t)v.types[i];
+	hf_write_file(&x.hf, "tokenizer.model", bytes, n);
+	hf_write_file(&x.hf, "added_tokens.json", "{\"<pad>\": 32000}", 16);
+	trial_loads(&x, 32002);
+	assert_int_equal(x.v.n_named, 32001);
+	expect_token(&x.v, 32000, "<pad>", BN_TOKEN_CONTROL);
+	assert_true(x.v.add_bos && x.v.add_space_prefix);
+	types = malloc(x.v.n);
+	for (uint32_t i = 0; i < x.v.n; i++) {
+		types[i] = (uint8_t)x.v.types[i];
 	}
 
 	const struct bn_vocab vocab = {
-		.kind = v.kind,
-		.n_tokens = v.n,
-		.tokens = v.tokens,
-		.scores = v.scores,
+		.kind = x.v.kind,
+		.n_tokens = x.v.n,
+		.tokens = x.v.tokens,
+		.scores = x.v.scores,
 		.types = types,
-		.add_space_prefix = v.add_space_prefix,
-		.add_bos = v.add_bos,
-		.bos = v.bos,
-		.eos = v.eos,
-		.unk = v.unk,
+		.add_space_prefix = x.v.add_space_prefix,
+		.add_bos = x.v.add_bos,
+		.bos = x.v.bos,
+		.eos = x.v.eos,
+		.unk = x.v.unk,
 		.eot = BN_TOKEN_NONE,
 		.eom = BN_TOKEN_NONE,
 	};
 
-	hf_expect(bn_tokenizer_new(&tok, &vocab, &err), &err, BN_OK, "");
-	hf_expect(bn_tokenizer_encode(tok, "Hello world!", 12, NULL, &got, &err), &err, BN_OK, "");
+	hf_expect(bn_tokenizer_new(&tok, &vocab, &x.err), &x.err, BN_OK, "");
+	hf_expect(bn_tokenizer_encode(tok, "Hello world!", 12, NULL, &got, &x.err), &x.err, BN_OK,
+		  "");
 	assert_int_equal(got.n, 3);
 	assert_memory_equal(got.ids, wanted, 3 * sizeof(wanted[0]));
 	bn_tokens_finish(&got);
 	bn_tokenizer_free(tok);
 	free(types);
 	free(bytes);
-	bn_hfvocab_finish(&v);
-	hf_finish(&hf);
+	trial_close(&x);
 }
 
 int main(void)

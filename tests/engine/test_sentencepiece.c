@@ -178,24 +178,16 @@ static void sentencepiece_survives_every_cut_and_flip(void **state)
 
 static void sentencepiece_reads_the_model_of_llama_2(void **state)
 {
-	const char *data = getenv("BN_TEST_DATA");
 	struct bn_sentencepiece sp = { 0 };
 	struct bn_error err = { 0 };
-	unsigned char *bytes = malloc(1 << 20);
-	char path[512];
-	size_t n = 0;
-	FILE *f;
+	unsigned char *bytes;
+	size_t n;
 
 	(void)state;
-	snprintf(path, sizeof(path), "%s/tokenizers/llama2-spm/tokenizer.model",
-		 data != NULL ? data : "");
-	f = fopen(path, "rb");
-	if (f == NULL) {
-		free(bytes);
+	bytes = hf_data("tokenizers/llama2-spm/tokenizer.model", &n);
+	if (bytes == NULL) {
 		skip();
 	}
-	n = fread(bytes, 1, 1 << 20, f);
-	fclose(f);
 	hf_expect(bn_sentencepiece_parse(&sp, bytes, n, &err), &err, BN_OK, "");
 	assert_int_equal(sp.n, 32000);
 	assert_memory_equal(sp.pieces[3].text.p, "<0x00>", 6);

@@ -93,6 +93,22 @@ static struct bn_tokenizer *must_load(const struct file *f)
 	return tok;
 }
 
+/* A byte-level vocabulary with all that such files have; add_bos 0: the file does not say. */
+static struct bn_tokenizer *must_load_bpe(struct vocabs *v, const char *pre, int32_t bos,
+					  int add_bos)
+{
+	const struct file f = { .model = "gpt2",
+				.pre = pre,
+				.v = v,
+				.types = true,
+				.merges = true,
+				.ids = true,
+				.bos = bos,
+				.add_bos = add_bos };
+
+	return must_load(&f);
+}
+
 static size_t count(const struct bn_tokenizer *tok, const char *text)
 {
 	struct bn_tokens t = { 0 };
@@ -111,13 +127,7 @@ static void tokenizer_reads_byte_level_vocabularies(void **state)
 
 	(void)state;
 	vocabs_tiny_bpe(&v);
-	tok = must_load(&(struct file){ .model = "gpt2",
-					.pre = "llama-bpe",
-					.v = &v,
-					.types = true,
-					.merges = true,
-					.ids = true,
-					.bos = (int32_t)v.vocab.bos });
+	tok = must_load_bpe(&v, "llama-bpe", (int32_t)v.vocab.bos, 0);
 	assert_int_equal(bn_tokenizer_kind(tok), BN_TOKENIZER_BPE);
 	assert_int_equal(bn_tokenizer_warnings(tok), 0);
 	assert_int_equal(bn_tokenizer_bos(tok), v.vocab.bos);
@@ -127,14 +137,7 @@ static void tokenizer_reads_byte_level_vocabularies(void **state)
 	bn_tokenizer_free(tok);
 
 	/* The file's word counts more than the family's habit. */
-	tok = must_load(&(struct file){ .model = "gpt2",
-					.pre = "llama-bpe",
-					.v = &v,
-					.types = true,
-					.merges = true,
-					.ids = true,
-					.bos = (int32_t)v.vocab.bos,
-					.add_bos = 1 });
+	tok = must_load_bpe(&v, "llama-bpe", (int32_t)v.vocab.bos, 1);
 	assert_false(bn_tokenizer_adds_bos(tok));
 	bn_tokenizer_free(tok);
 	vocabs_finish(&v);
@@ -177,13 +180,7 @@ static void tokenizer_adds_no_bos_for_falcon(void **state)
 	vocabs_add_gpt2_bytes(&v);
 	end = vocabs_add(&v, "<|endoftext|>", BN_TOKEN_CONTROL, 0);
 	v.vocab.eos = end;
-	tok = must_load(&(struct file){ .model = "gpt2",
-					.pre = "falcon3",
-					.v = &v,
-					.types = true,
-					.merges = true,
-					.ids = true,
-					.bos = (int32_t)end });
+	tok = must_load_bpe(&v, "falcon3", (int32_t)end, 0);
 	assert_false(bn_tokenizer_adds_bos(tok));
 	assert_true(bn_tokenizer_is_eog(tok, end));
 	bn_tokenizer_free(tok);
@@ -199,23 +196,12 @@ static void tokenizer_uses_gpt2_splitting_and_warns_for_an_unknown_pre(void **st
 
 	(void)state;
 	vocabs_tiny_bpe(&v);
-	tok = must_load(&(struct file){ .model = "gpt2",
-					.pre = "martian",
-					.v = &v,
-					.types = true,
-					.merges = true,
-					.ids = true,
-					.bos = -1 });
+	tok = must_load_bpe(&v, "martian", -1, 0);
 	assert_int_equal(bn_tokenizer_warnings(tok), BN_TOKENIZER_UNKNOWN_PRE);
 	assert_int_equal(bn_tokenizer_bos(tok), BN_TOKEN_NONE); /* -1 means none */
 	bn_tokenizer_free(tok);
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-		tok = must_load(&(struct file){ .model = "gpt2",
-						.pre = known[i],
-						.v = &v,
-						.types = true,
-						.merges = true,
-						.ids = true });
+		tok = must_load_bpe(&v, known[i], 0, 0);
 		assert_int_equal(bn_tokenizer_warnings(tok), 0);
 		bn_tokenizer_free(tok);
 	}

@@ -33,6 +33,7 @@ void call_refused(struct call *m, enum bn_method method, const char *sentence)
 {
 	assert_int_equal(call_decode(m, method), BN_E_INVALID);
 	assert_string_equal(m->err.text, sentence);
+	call_end(m);
 }
 
 void call_good(struct call *m, const struct bn_field *f)

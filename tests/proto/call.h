@@ -36,7 +36,7 @@ const struct bn_field *call_fields(const struct bn_method_info *info, int which)
 /* Decodes into m->params and m->err. */
 enum bn_status call_decode(struct call *m, enum bn_method method);
 
-/* The parameters are refused with BN_E_INVALID and this sentence. */
+/* The parameters are refused with BN_E_INVALID and this sentence. Ends the call; m->err stays. */
 void call_refused(struct call *m, enum bn_method method, const char *sentence);
 
 #endif
