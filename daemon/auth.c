@@ -293,6 +293,7 @@ enum bn_status bn_auth_check_identity(const char *uid_map, struct bn_error *err)
 		return BN_OK; /* hidden; what cannot be seen is judged per peer by the overflow uid
 			       */
 	}
+	/* The kernel's own numbers. NOLINTNEXTLINE(cert-err34-c) */
 	fields = fscanf(file, "%" SCNu32 " %" SCNu32 " %" SCNu32, &inside, &outside, &count);
 	fclose(file);
 	if (fields == 3 && inside == 0 && outside == 0 && count == UINT32_MAX) {

@@ -382,6 +382,7 @@ static bool is_used(const struct bn_checkpoint *c, const char *name)
 	if (ends_in(name, "rotary_emb.inv_freq")) {
 		return true;
 	}
+	/* Five digits do not overflow. NOLINTNEXTLINE(cert-err34-c) */
 	return sscanf(name, "model.layers.%5u.%n", &layer, &used) == 1 && used > 0 &&
 	       layer < c->layers && in_layer(c, name + used);
 }

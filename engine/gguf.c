@@ -166,6 +166,7 @@ static bool integer(uint32_t type, const unsigned char *data, int64_t *out)
 		*out = bn_cursor_u8(&c);
 		return true;
 	case BN_GGUF_I8:
+		/* The sign is meant. NOLINTNEXTLINE(bugprone-signed-char-misuse,cert-str34-c) */
 		*out = (int8_t)bn_cursor_u8(&c);
 		return true;
 	case BN_GGUF_U16:

@@ -26,6 +26,8 @@ struct target {
 /* Depth is the schema's, not the peer's: turns hold no lists, so this comes back at most once. */
 static enum bn_status decode_map(const struct target *t, struct bn_value map, struct bn_error *err);
 
+/* NOLINTBEGIN(misc-no-recursion) */
+
 static enum bn_status decode_turn(struct bn_params_turn *turn, const char *list, uint32_t i,
 				  struct bn_value v, struct bn_error *err)
 {
@@ -201,6 +203,8 @@ static enum bn_status decode_map(const struct target *t, struct bn_value map, st
 	status = require(t, t->own, err);
 	return status != BN_OK ? status : require(t, t->shared, err);
 }
+
+/* NOLINTEND(misc-no-recursion) */
 
 /* Rules between fields, which rows cannot express. */
 static enum bn_status check_together(enum bn_method method, const union bn_params *params,

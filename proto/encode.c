@@ -108,6 +108,8 @@ static enum bn_status encode_biases(struct bn_pack *p, const struct bn_field *fi
 	return bn_field_check_size(field, biases->n, "entries", err);
 }
 
+/* As in decode.c: turns hold no lists, so it comes back at most once. */
+/* NOLINTBEGIN(misc-no-recursion) */
 static enum bn_status encode_fields(struct bn_pack *p, const struct bn_field *fields,
 				    const unsigned char *base, struct bn_error *err);
 
@@ -211,6 +213,8 @@ static enum bn_status encode_fields(struct bn_pack *p, const struct bn_field *fi
 	}
 	return BN_OK;
 }
+
+/* NOLINTEND(misc-no-recursion) */
 
 enum bn_status bn_params_encode(struct bn_pack *p, enum bn_method method,
 				const union bn_params *params, struct bn_error *err)
