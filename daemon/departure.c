@@ -72,58 +72,52 @@ static struct bn_entry *next_victim(const struct bn_catalog *c, const struct bn_
 	return best;
 }
 
-static uint64_t free_bytes(const struct bn_departures *d) BN_ON_LOOP
+/* How many must leave, in the order above, until `bytes` fit with what is free and what is on its
+ * way out; false when all of them are too few. */
+static bool count_victims(const struct bn_departures *d, const struct bn_entry *e, uint64_t bytes,
+			  bool with_waiters, uint32_t *n) BN_ON_LOOP
 {
-	return bn_budget_limit(d->budget) - bn_budget_used(d->budget);
+	uint64_t have = bn_budget_limit(d->budget) - bn_budget_used(d->budget);
+
+	for (const struct bn_entry *v = d->catalog->first; v != NULL; v = v->next) {
+		have += v->state == BN_ENTRY_DRAINING ? bn_entry_resident(v) : 0;
+	}
+	*n = 0;
+	for (struct bn_entry *v = NULL; have < bytes; ++*n) {
+		v = next_victim(d->catalog, e, with_waiters, v);
+		if (v == NULL) {
+			return false;
+		}
+		have += bn_entry_resident(v);
+	}
+	return true;
 }
 
 uint32_t bn_departure_victims(const struct bn_departures *d, const struct bn_entry *e,
 			      uint64_t bytes, struct bn_entry **out, uint32_t room, bool *fits)
 {
-	uint64_t have = free_bytes(d);
 	struct bn_entry *v = NULL;
-	uint32_t n = 0;
+	uint32_t n;
 
-	while (have < bytes) {
+	*fits = count_victims(d, e, bytes, false, &n);
+	for (uint32_t i = 0; i < n && i < room; i++) {
 		v = next_victim(d->catalog, e, false, v);
-		if (v == NULL) {
-			*fits = false;
-			return n;
-		}
-		have += bn_entry_resident(v);
-		if (n < room) {
-			out[n] = v;
-		}
-		n++;
+		out[i] = v;
 	}
-	*fits = true;
 	return n;
 }
 
 bool bn_departure_make_room(struct bn_departures *d, const struct bn_entry *e, uint64_t bytes,
 			    bool with_waiters)
 {
-	uint64_t have = free_bytes(d);
-	uint64_t would;
+	uint32_t n;
 
-	for (const struct bn_entry *v = d->catalog->first; v != NULL; v = v->next) {
-		if (v->state == BN_ENTRY_DRAINING) {
-			have += bn_entry_resident(v);
-		}
+	if (!count_victims(d, e, bytes, with_waiters, &n)) {
+		return false;
 	}
-	would = have;
-	for (struct bn_entry *v = NULL; would < bytes;) {
-		v = next_victim(d->catalog, e, with_waiters, v);
-		if (v == NULL) {
-			return false;
-		}
-		would += bn_entry_resident(v);
-	}
-	while (have < bytes) {
-		struct bn_entry *v = next_victim(d->catalog, e, with_waiters, NULL);
-
-		have += bn_entry_resident(v);
-		bn_departure_send(d, v, BN_DEPARTURE_MEMORY, e);
+	while (n-- > 0) {
+		bn_departure_send(d, next_victim(d->catalog, e, with_waiters, NULL),
+				  BN_DEPARTURE_MEMORY, e);
 	}
 	return true;
 }

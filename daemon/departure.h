@@ -12,6 +12,7 @@
 #include "daemon/catalog.h"
 #include "daemon/entry.h"
 #include "daemon/metrics.h"
+#include "daemon/setting.h"
 #include "proto/role.h"
 
 #include <stdbool.h>
@@ -29,7 +30,7 @@ enum bn_departure_reason { BN_DEPARTURE_TABLE(BN_DEPARTURE_ENUM) BN_DEPARTURES }
 #undef BN_DEPARTURE_ENUM
 
 enum {
-	BN_DEPARTURE_NAME_BYTES = 72,
+	BN_DEPARTURE_NAME_BYTES = BN_SETTING_NAME_MAX + 1,
 	BN_DEPARTURE_KEPT = 32, /* remembered */
 };
 
@@ -61,9 +62,9 @@ bool bn_departure_is_possible(const struct bn_departures *d, const struct bn_ent
 			      uint64_t bytes) BN_ON_LOOP;
 
 /*
- * Who would have to leave for `bytes` more of `e` to fit: idle, unpinned models nobody waits for,
- * least recently used first. Writes at most `room` of them and returns how many there are; *fits
- * tells whether that is enough.
+ * Who would have to leave beside those on their way out for `bytes` more of `e` to fit: idle,
+ * unpinned models nobody waits for, least recently used first. Writes at most `room` of them and
+ * returns how many there are; *fits tells whether that is enough.
  */
 uint32_t bn_departure_victims(const struct bn_departures *d, const struct bn_entry *e,
 			      uint64_t bytes, struct bn_entry **out, uint32_t room,

@@ -79,6 +79,13 @@ static void grant(struct bn_registry *r, struct bn_hold *h) BN_ON_LOOP
 	use(r, h->entry);
 }
 
+static void begin_load(struct bn_entry *e) BN_ON_LOOP
+{
+	if (e->state == BN_ENTRY_COLD || e->state == BN_ENTRY_FAILED) {
+		bn_entry_plan(e);
+	}
+}
+
 /* A load without anybody who wants it ends. */
 static void give_up_load(struct bn_entry *e) BN_ON_LOOP
 {
@@ -129,17 +136,25 @@ static enum gate narrower(enum gate a, enum gate b)
 	return a > b ? a : b;
 }
 
-/* A loading model that knows its size wants room; asked once per look, for its first hold. */
-static enum gate want_room(struct bn_registry *r, struct bn_hold *h, enum gate gate) BN_ON_LOOP
+/*
+ * A loading model that knows its size wants room. Asked for each of its holds, first to last, until
+ * it has it or is on its way to it; h is NULL for a load nobody waits for (preload, warm).
+ */
+static enum gate want_room(struct bn_registry *r, struct bn_entry *e, struct bn_hold *h,
+			   enum gate gate) BN_ON_LOOP
 {
-	struct bn_entry *e = h->entry;
 	uint64_t need = bn_entry_need(e);
+	bool promoted = h != NULL && h->promoted;
 
 	if (!bn_departure_is_possible(&r->departures, e, need)) {
 		struct bn_error err;
 
 		bn_budget_refuse(r->config.budget, e->config.name, need, &err);
 		bn_wrap(&err, "model '%s'", e->config.name);
+		if (h == NULL) {
+			bn_log(BN_LOG_WARN, "%s", err.text); /* nobody else to tell */
+		}
+		e->wanted = false;
 		bn_entry_give_up(e, &err);
 		bn_holds_refuse_all(&r->holds, e, &err);
 		return gate;
@@ -151,14 +166,14 @@ static enum gate want_room(struct bn_registry *r, struct bn_hold *h, enum gate g
 		bn_assert(bn_entry_read(e, NULL) == BN_OK);
 		return gate;
 	}
-	if (bn_departure_make_room(&r->departures, e, need, h->promoted)) {
+	if (bn_departure_make_room(&r->departures, e, need, promoted)) {
 		return GATE_MEMORY;
 	}
-	if (h->no_wait) {
+	if (h != NULL && h->no_wait) {
 		refuse_wait(r, h);
 		return gate;
 	}
-	return h->promoted ? GATE_MODELS : gate;
+	return promoted ? GATE_MODELS : gate;
 }
 
 static enum gate want_memory(struct bn_registry *r, struct bn_hold *h, enum gate gate) BN_ON_LOOP
@@ -206,12 +221,8 @@ static enum gate consider(struct bn_registry *r, struct bn_hold *h, enum gate ga
 		return gate;
 	}
 	switch (e->state) {
-	case BN_ENTRY_COLD:
-	case BN_ENTRY_FAILED:
-		bn_entry_plan(e);
-		return gate;
 	case BN_ENTRY_LOADING:
-		return e->phase == BN_ENTRY_ROOM ? want_room(r, h, gate) : gate;
+		return e->phase == BN_ENTRY_ROOM ? want_room(r, e, h, gate) : gate;
 	case BN_ENTRY_READY:
 		if (h->state == BN_HOLD_MEMORY) {
 			return want_memory(r, h, gate);
@@ -221,6 +232,7 @@ static enum gate consider(struct bn_registry *r, struct bn_hold *h, enum gate ga
 		}
 		return gate;
 	default:
+		begin_load(e);
 		return gate;
 	}
 }
@@ -237,24 +249,13 @@ static void look(struct bn_registry *r) BN_ON_LOOP
 			gate = narrower(gate, consider(r, h, gate));
 		}
 	}
-	/* A load nobody waits for (preload, warm) comes after everybody who waits. */
+	/* A load nobody waits for comes after everybody who waits. */
 	for (struct bn_entry *e = r->catalog.first; e != NULL; e = e->next) {
-		if (e->state != BN_ENTRY_LOADING || e->phase != BN_ENTRY_ROOM || e->waiting > 0) {
-			continue;
+		if (e->wanted) {
+			begin_load(e); /* it was on its way out when it was asked for */
 		}
-		if (!bn_departure_is_possible(&r->departures, e, bn_entry_need(e))) {
-			struct bn_error err;
-
-			bn_budget_refuse(r->config.budget, e->config.name, bn_entry_need(e), &err);
-			bn_wrap(&err, "model '%s'", e->config.name);
-			bn_log(BN_LOG_WARN, "%s", err.text);
-			bn_entry_give_up(e, &err);
-		} else if (gate == GATE_OPEN &&
-			   bn_budget_fits(r->config.budget, bn_entry_need(e))) {
-			bn_assert(bn_entry_read(e, NULL) == BN_OK);
-		} else if (gate == GATE_OPEN &&
-			   bn_departure_make_room(&r->departures, e, bn_entry_need(e), false)) {
-			gate = GATE_MEMORY;
+		if (e->state == BN_ENTRY_LOADING && e->phase == BN_ENTRY_ROOM && e->waiting == 0) {
+			gate = narrower(gate, want_room(r, e, NULL, gate));
 		}
 	}
 	bn_holds_tell_places(&r->holds);
@@ -356,6 +357,7 @@ static void on_changed(void *who, struct bn_entry *e) BN_ON_LOOP
 	const char *name = e->config.name;
 	struct bn_log_field field;
 
+	e->closing = e->closing && e->state == BN_ENTRY_READY;
 	if (e->state == BN_ENTRY_READY) {
 		char bytes[32];
 
@@ -441,10 +443,8 @@ struct bn_entry *bn_registry_first(struct bn_registry *r)
 
 void bn_registry_warm(struct bn_registry *r, struct bn_entry *e)
 {
-	if (e->state == BN_ENTRY_COLD || e->state == BN_ENTRY_FAILED) {
-		bn_entry_plan(e);
-	}
-	e->wanted = true;
+	begin_load(e);
+	e->wanted = e->state != BN_ENTRY_READY;
 	kick(r);
 }
 
@@ -472,9 +472,9 @@ void bn_registry_unload(struct bn_registry *r, struct bn_entry *e)
 		if (!e->cancelled) {
 			bn_entry_cancel(e);
 		}
-	} else if (e->state == BN_ENTRY_READY) {
-		e->closing = true;
 	}
+	/* A load that is faster than its end is closed when it is there. */
+	e->closing = e->state == BN_ENTRY_READY || e->state == BN_ENTRY_LOADING;
 	kick(r);
 }
 

@@ -162,6 +162,8 @@ static void departure_counts_what_is_on_its_way_out(void **state)
 	assert_true(bn_departure_make_room(&s->d, s->cid, 400, false));
 	assert_int_equal(s->bob->state, BN_ENTRY_DRAINING);
 	assert_int_equal(s->dan->state, BN_ENTRY_READY);
+	expect_victims(s, s->cid, 400, "", true);
+	expect_victims(s, s->cid, 401, "dan ", true);
 	uv_run(&s->loop, UV_RUN_DEFAULT);
 	assert_int_equal(s->bob->state, BN_ENTRY_COLD);
 	assert_int_equal(bn_budget_used(s->budget), BUDGET - 2 * EACH);
