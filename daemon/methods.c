@@ -188,8 +188,10 @@ static void on_done(void *who, const struct bn_outcome *outcome, const struct bn
 	if (error != NULL) {
 		bn_ticket_fail(&g->ticket, error);
 	} else {
-		bn_respond_outcome(bn_ticket_result_begin(&g->ticket), g->ticket.method, outcome,
-				   g->stream);
+		struct bn_pack *p = bn_ticket_result_begin(&g->ticket);
+
+		bn_pack_text(p, "id", (struct bn_text){ g->ticket.id, g->ticket.id_bytes });
+		bn_respond_outcome(p, g->ticket.method, outcome, g->stream);
 		bn_ticket_result_end(&g->ticket);
 	}
 	bn_ticket_close(&g->ticket);
@@ -242,12 +244,11 @@ static void generate(const struct ask *a) BN_ON_LOOP
 		order = (struct bn_request_order){
 			.method = a->call->method,
 			.params = &a->call->params,
-			.id = { g->ticket.id, g->ticket.id_bytes },
 			.uid = peer_of(a)->uid,
 			.paused = bn_connection_is_paused(a->session->connection),
 			.sink = { on_event, on_done, g },
 		};
-		status = bn_request_start(a->m->config.requests, &order, &g->request, &err);
+		status = bn_requests_start(a->m->config.requests, &order, &g->request, &err);
 	}
 	if (status != BN_OK) {
 		bn_ticket_close(&g->ticket);

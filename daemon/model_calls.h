@@ -8,7 +8,7 @@
 #define BN_DAEMON_MODEL_CALLS_H
 
 #include "daemon/registry.h"
-#include "daemon/request.h"
+#include "daemon/requests.h"
 #include "daemon/ticket.h"
 #include "proto/params.h"
 #include "proto/role.h"
