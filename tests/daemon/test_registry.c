@@ -358,6 +358,187 @@ static void registry_does_not_want_for_ever_what_could_not_be_had(void **state)
 	wants_close(s);
 }
 
+static void registry_goes_on_with_a_load_somebody_asked_for_by_name(void **state)
+{
+	struct wants *s = wants_open(1.0, 0);
+	struct want *a;
+
+	(void)state;
+	bn_enter_loop();
+	bn_registry_warm(s->rig.registry, rig_entry(&s->rig, "ann"));
+	a = wants_hold(s, "ann");
+	wants_release(s, a);
+	assert_false(rig_entry(&s->rig, "ann")->cancelled);
+	wants_until_state(s, "ann", BN_ENTRY_READY);
+	wants_close(s);
+}
+
+static void registry_writes_down_when_a_model_was_used(void **state)
+{
+	struct wants *s = wants_open(1.0, 0);
+	struct want *a = wants_hold(s, "ann");
+	uint64_t before;
+
+	(void)state;
+	wants_until_granted(s, a);
+	wants_release(s, a);
+	before = rig_entry(&s->rig, "ann")->used_ms;
+	rig_for(&s->rig, 5);
+	wants_until_granted(s, wants_hold(s, "ann"));
+	assert_true(rig_entry(&s->rig, "ann")->used_ms > before);
+	wants_close(s);
+}
+
+static void registry_keeps_pinned_models_past_their_keep_alive(void **state)
+{
+	struct wants *s = wants_open(1.0, 0);
+	struct want *a = wants_hold(s, "ann");
+
+	(void)state;
+	wants_until_granted(s, a);
+	wants_release(s, a);
+	bn_enter_loop();
+	bn_registry_pin(s->rig.registry, rig_entry(&s->rig, "ann"), true);
+	bn_registry_keep_alive(s->rig.registry, rig_entry(&s->rig, "ann"), 1);
+	rig_for(&s->rig, 30);
+	assert_int_equal(wants_state_of(s, "ann"), BN_ENTRY_READY);
+	assert_int_equal(bn_registry_expires_ms(s->rig.registry, rig_entry(&s->rig, "ann")), 0);
+	/* But unloading goes before a pin. */
+	bn_registry_unload(s->rig.registry, rig_entry(&s->rig, "ann"));
+	wants_until_state(s, "ann", BN_ENTRY_COLD);
+	wants_close(s);
+}
+
+static void registry_lets_nobody_take_memory_of_a_model_that_was_unloaded(void **state)
+{
+	struct wants *s = wants_open(1.0, 1000);
+	struct want *a = wants_hold(s, "ann");
+
+	(void)state;
+	wants_until_granted(s, a);
+	wants_reserve(s, a, 500); /* would fit at once */
+	bn_registry_unload(s->rig.registry, rig_entry(&s->rig, "ann"));
+	wants_until_granted(s, a); /* by the model that was loaded again for him */
+	bn_enter_loop();
+	assert_non_null(bn_registry_departure(s->rig.registry, 0));
+	assert_int_equal(bn_registry_departure(s->rig.registry, 0)->reason, BN_DEPARTURE_UNLOAD);
+	wants_close(s);
+}
+
+/* Two loaded models, and on each one who waits for memory that only the other's could give. */
+static void two_who_wait(struct wants *s, struct want **a, struct want **b)
+{
+	*a = wants_hold(s, "ann");
+	*b = wants_hold(s, "bob");
+	wants_until_granted(s, *a);
+	wants_until_granted(s, *b);
+	wants_reserve(s, *a, s->load_bytes + s->resident / 2);
+	wants_reserve(s, *b, s->load_bytes + s->resident / 2);
+	rig_for(&s->rig, 30);
+	assert_int_equal((*a)->granted + (*b)->granted, 0);
+}
+
+static void registry_keeps_models_somebody_waits_for(void **state)
+{
+	struct wants *s = wants_open_with(2.0, 0, HOURS_MS, 0);
+	struct want *a, *b;
+
+	(void)state;
+	two_who_wait(s, &a, &b); /* not for the patient */
+	bn_enter_loop();
+	bn_registry_keep_alive(s->rig.registry, a->hold.entry, 0);
+	bn_registry_keep_alive(s->rig.registry, b->hold.entry, 0);
+	assert_int_equal(bn_registry_expires_ms(s->rig.registry, a->hold.entry), 0);
+	rig_for(&s->rig, 30);
+	assert_null(bn_registry_departure(s->rig.registry, 0));
+	wants_release(s, b);
+	wants_until_granted(s, a);
+	assert_null(bn_registry_departure(s->rig.registry, 1)); /* bob left, ann never did */
+	wants_close(s);
+}
+
+static void registry_keeps_removed_models_somebody_waits_for(void **state)
+{
+	struct wants *s = wants_open_with(2.0, 0, HOURS_MS, 0);
+	struct bn_config_model ann = s->rig.models[0];
+	struct want *a, *b;
+
+	(void)state;
+	two_who_wait(s, &a, &b);
+	s->rig.models[0] = s->rig.models[1];
+	s->rig.config.n_models = 1;
+	bn_enter_loop();
+	assert_int_equal(bn_registry_apply(s->rig.registry, &s->rig.config, false, NULL), BN_OK);
+	rig_for(&s->rig, 30);
+	assert_null(bn_registry_departure(s->rig.registry, 0));
+	wants_release(s, b);
+	wants_until_granted(s, a);
+	wants_release(s, a);
+	rig_for(&s->rig, 30);
+	assert_int_equal(bn_registry_departure(s->rig.registry, 0)->reason, BN_DEPARTURE_RELOAD);
+	s->rig.models[0] = ann;
+	s->rig.config.n_models = 3; /* for the files */
+	wants_close(s);
+}
+
+static void registry_tries_once_what_was_asked_for_by_name(void **state)
+{
+	struct wants *s = wants_open(1.0, 0);
+	char aside[160];
+
+	(void)state;
+	snprintf(aside, sizeof(aside), "%s.aside", s->rig.paths[0]);
+	assert_int_equal(rename(s->rig.paths[0], aside), 0);
+	bn_enter_loop();
+	bn_registry_warm(s->rig.registry, rig_entry(&s->rig, "ann"));
+	wants_until_state(s, "ann", BN_ENTRY_FAILED);
+	assert_int_equal(rename(aside, s->rig.paths[0]), 0);
+	rig_for(&s->rig, 30);
+	assert_int_equal(wants_state_of(s, "ann"), BN_ENTRY_FAILED);
+	/* Once it was there, it may leave; and an unload is the last word. */
+	bn_registry_warm(s->rig.registry, rig_entry(&s->rig, "ann"));
+	wants_until_state(s, "ann", BN_ENTRY_READY);
+	bn_enter_loop();
+	bn_registry_keep_alive(s->rig.registry, rig_entry(&s->rig, "ann"), 0);
+	wants_until_state(s, "ann", BN_ENTRY_COLD);
+	rig_for(&s->rig, 30);
+	assert_int_equal(wants_state_of(s, "ann"), BN_ENTRY_COLD);
+	bn_enter_loop();
+	bn_registry_keep_alive(s->rig.registry, rig_entry(&s->rig, "ann"), BN_CONFIG_KEEP_FOREVER);
+	bn_registry_warm(s->rig.registry, rig_entry(&s->rig, "ann"));
+	bn_registry_unload(s->rig.registry, rig_entry(&s->rig, "ann"));
+	rig_for(&s->rig, 30);
+	assert_int_equal(wants_state_of(s, "ann"), BN_ENTRY_COLD);
+	wants_close(s);
+}
+
+static void set_flag(void *who)
+{
+	*(bool *)who = true;
+}
+
+static bool flag_is_set(void *who)
+{
+	return *(bool *)who;
+}
+
+static void registry_closes_when_the_last_hold_is_released(void **state)
+{
+	struct wants *s = wants_open(1.0, 0);
+	struct want *a = wants_hold(s, "ann");
+	bool closed = false;
+
+	(void)state;
+	bn_registry_close(s->rig.registry, set_flag, &closed);
+	rig_for(&s->rig, 20);
+	assert_false(closed);
+	assert_int_equal(a->granted + a->failed, 0);
+	wants_release(s, a);
+	rig_until(&s->rig, flag_is_set, &closed);
+	s->rig.registry = NULL;
+	wants_close(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -376,6 +557,14 @@ int main(void)
 		cmocka_unit_test(registry_unloads_a_load_that_was_faster_than_its_end),
 		cmocka_unit_test(registry_warms_what_is_just_leaving),
 		cmocka_unit_test(registry_does_not_want_for_ever_what_could_not_be_had),
+		cmocka_unit_test(registry_goes_on_with_a_load_somebody_asked_for_by_name),
+		cmocka_unit_test(registry_writes_down_when_a_model_was_used),
+		cmocka_unit_test(registry_keeps_pinned_models_past_their_keep_alive),
+		cmocka_unit_test(registry_lets_nobody_take_memory_of_a_model_that_was_unloaded),
+		cmocka_unit_test(registry_keeps_models_somebody_waits_for),
+		cmocka_unit_test(registry_keeps_removed_models_somebody_waits_for),
+		cmocka_unit_test(registry_tries_once_what_was_asked_for_by_name),
+		cmocka_unit_test(registry_closes_when_the_last_hold_is_released),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

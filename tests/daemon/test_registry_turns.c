@@ -161,6 +161,160 @@ static void registry_has_no_deadlock_among_those_who_wait(void **state)
 	wants_close(s);
 }
 
+/* ann with all of the memory for context but `left` bytes taken by the first hold. */
+static struct want *take_all_but(struct wants *s, uint64_t left)
+{
+	struct want *a = wants_hold(s, "ann");
+
+	wants_until_granted(s, a);
+	wants_reserve(s, a, bn_budget_limit(s->rig.budget) - wants_used(s) - left);
+	wants_until_granted(s, a);
+	return a;
+}
+
+static struct want *enter_ann(struct wants *s, uint64_t bytes)
+{
+	struct want *w = wants_hold(s, "ann");
+
+	wants_until_granted(s, w);
+	wants_reserve(s, w, bytes);
+	return w;
+}
+
+static void registry_lets_others_take_what_is_too_little_for_the_patient(void **state)
+{
+	struct wants *s = wants_open_with(1.0, 1000, HOURS_MS, 0);
+	struct want *a = take_all_but(s, 500);
+	struct want *b = enter_ann(s, 600);
+
+	(void)state;
+	wants_until_granted(s, enter_ann(s, 400));
+	assert_int_equal(b->granted, 0);
+	wants_release(s, a);
+	wants_until_granted(s, b);
+	wants_close(s);
+}
+
+static void registry_lets_nobody_past_one_whose_patience_is_over(void **state)
+{
+	struct wants *s = wants_open(2.0, 1000);
+	struct want *a = take_all_but(s, s->resident + s->load_bytes + 500);
+	struct want *b = enter_ann(s, s->resident + s->load_bytes + 600);
+	struct want *c, *d;
+
+	(void)state;
+	rig_for(&s->rig, 2 * PATIENCE_MS);
+	c = enter_ann(s, 400);    /* would fit */
+	d = wants_hold(s, "bob"); /* so would this */
+	bn_enter_loop();
+	bn_registry_warm(s->rig.registry, rig_entry(&s->rig, "cid")); /* and this */
+	rig_for(&s->rig, 50);
+	assert_int_equal(b->granted + c->granted + d->granted, 0);
+	assert_int_equal(rig_entry(&s->rig, "bob")->phase, BN_ENTRY_ROOM);
+	assert_int_equal(rig_entry(&s->rig, "cid")->phase, BN_ENTRY_ROOM);
+	wants_release(s, d);
+	rig_for(&s->rig, 20); /* nobody waits for a model now, and cid still does not begin */
+	assert_int_equal(rig_entry(&s->rig, "cid")->phase, BN_ENTRY_ROOM);
+	wants_release(s, a);
+	wants_until_granted(s, b);
+	wants_until_granted(s, c);
+	assert_true(b->turn < c->turn);
+	wants_close(s);
+}
+
+static bool bob_wants_room(void *who)
+{
+	const struct bn_entry *e = rig_entry(&((struct wants *)who)->rig, "bob");
+
+	return e->state == BN_ENTRY_LOADING && e->phase == BN_ENTRY_ROOM;
+}
+
+static void registry_keeps_room_it_made_for_the_one_it_made_it_for(void **state)
+{
+	struct wants *s = wants_open_with(2.0, 1000, HOURS_MS, 0);
+	struct want *first = wants_hold_as(s, "cid", 2, false, false);
+	struct want *served, *next, *b;
+
+	(void)state;
+	/* ann is idle, cid is used, user 2 has had less than user 1. */
+	wants_until_granted(s, first);
+	served = wants_hold(s, "ann");
+	wants_until_granted(s, served);
+	wants_release(s, served);
+	served = wants_hold(s, "cid");
+	wants_until_granted(s, served);
+	wants_reserve(s, served, 1000);
+	wants_until_granted(s, served);
+	next = wants_hold(s, "cid");
+	wants_until_granted(s, next);
+	b = wants_hold_as(s, "bob", 2, false, false);
+	rig_until(&s->rig, bob_wants_room, s);
+	wants_reserve(s, next, s->load_bytes / 2); /* fits, until bob has his room */
+	wants_until_granted(s, next);
+	assert_int_equal(b->granted, 1);
+	assert_true(b->turn < next->turn);
+	assert_int_equal(wants_state_of(s, "ann"), BN_ENTRY_COLD);
+	wants_close(s);
+}
+
+static void registry_keeps_memory_it_freed_for_the_one_it_freed_it_for(void **state)
+{
+	struct wants *s = wants_open_with(2.0, 0, HOURS_MS, 0);
+	struct want *idle = wants_hold(s, "bob");
+	struct want *x, *y;
+
+	(void)state;
+	wants_until_granted(s, idle);
+	x = wants_hold(s, "ann");
+	y = wants_hold(s, "ann");
+	wants_until_granted(s, x);
+	wants_until_granted(s, y);
+	wants_release(s, idle);
+	wants_reserve(s, x, s->load_bytes + s->resident / 2); /* when bob has left */
+	wants_reserve(s, y, s->load_bytes / 2 + s->resident); /* never together */
+	wants_until_granted(s, x);
+	assert_int_equal(y->granted, 0);
+	wants_release(s, x);
+	wants_until_granted(s, y);
+	wants_close(s);
+}
+
+static void registry_lets_everybody_in_while_one_is_patient_or_a_model_is_new(void **state)
+{
+	static const uint32_t patience[] = { HOURS_MS, 0 };
+	static const uint32_t residency[] = { 0, HOURS_MS };
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		struct wants *s = wants_open_with(1.0, 0, patience[i], residency[i]);
+		struct want *a = wants_hold(s, "ann");
+		struct want *b;
+
+		wants_until_granted(s, a);
+		b = wants_hold(s, "bob");
+		rig_until(&s->rig, bob_wants_room, s);
+		rig_for(&s->rig, 20);
+		wants_until_granted(s, wants_hold(s, "ann"));
+		assert_int_equal(b->granted, 0);
+		wants_close(s);
+	}
+}
+
+static void registry_fails_one_who_does_not_want_to_wait_for_memory(void **state)
+{
+	struct wants *s = wants_open_with(1.0, 1000, HOURS_MS, 0);
+	struct want *a = take_all_but(s, 500);
+	struct want *b = wants_hold_as(s, "ann", 1, false, true);
+
+	(void)state;
+	wants_until_granted(s, b);
+	wants_reserve(s, b, 501);
+	rig_until(&s->rig, want_has_failed, b);
+	assert_int_equal(b->err.status, BN_E_OVERLOADED);
+	wants_release(s, a);
+	wants_close(s);
+}
+
 /* --- a walk --------------------------------------------------------------------------------- */
 
 /* Whether the ledger is what the entries say, and nobody is lost. */
@@ -272,6 +426,12 @@ int main(void)
 		cmocka_unit_test(registry_fails_one_who_does_not_want_to_wait),
 		cmocka_unit_test(registry_goes_round_the_users),
 		cmocka_unit_test(registry_has_no_deadlock_among_those_who_wait),
+		cmocka_unit_test(registry_lets_others_take_what_is_too_little_for_the_patient),
+		cmocka_unit_test(registry_lets_nobody_past_one_whose_patience_is_over),
+		cmocka_unit_test(registry_keeps_room_it_made_for_the_one_it_made_it_for),
+		cmocka_unit_test(registry_keeps_memory_it_freed_for_the_one_it_freed_it_for),
+		cmocka_unit_test(registry_lets_everybody_in_while_one_is_patient_or_a_model_is_new),
+		cmocka_unit_test(registry_fails_one_who_does_not_want_to_wait_for_memory),
 		cmocka_unit_test(registry_keeps_its_promises_on_a_random_walk),
 	};
 

@@ -33,7 +33,7 @@ static void on_waiting(struct bn_hold *h, uint32_t position, double loaded)
 
 const struct bn_hold_hooks want_hooks = { on_granted, on_failed, on_waiting };
 
-struct wants *wants_open(double fit, uint64_t kv)
+struct wants *wants_open_with(double fit, uint64_t kv, uint32_t patience_ms, uint32_t residency_ms)
 {
 	struct wants *s = calloc(1, sizeof(*s));
 
@@ -44,8 +44,13 @@ struct wants *wants_open(double fit, uint64_t kv)
 	rig_model(&s->rig, "cid", 3, 256);
 	s->resident = rig_resident(&s->rig, s->rig.paths[0], &s->load_bytes);
 	rig_registry(&s->rig, (uint64_t)(fit * (double)s->resident) + s->load_bytes + kv,
-		     PATIENCE_MS, RESIDENCY_MS);
+		     patience_ms, residency_ms);
 	return s;
+}
+
+struct wants *wants_open(double fit, uint64_t kv)
+{
+	return wants_open_with(fit, kv, PATIENCE_MS, RESIDENCY_MS);
 }
 
 void wants_close(struct wants *s)

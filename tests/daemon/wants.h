@@ -9,7 +9,7 @@
 
 #include "tests/daemon/rig.h"
 
-enum { HOLDS_MAX = 64, PATIENCE_MS = 60, RESIDENCY_MS = 60 };
+enum { HOLDS_MAX = 64, PATIENCE_MS = 60, RESIDENCY_MS = 60, HOURS_MS = 7200000 };
 
 /* A hold and what it heard. */
 struct want {
@@ -26,8 +26,10 @@ struct wants {
 	uint64_t resident, load_bytes; /* of each model */
 };
 
-/* Opens with "ann", "bob" and "cid" and a budget of `fit` of them and `kv` bytes more. */
+/* Opens with "ann", "bob" and "cid" and a budget of `fit` of them and `kv` bytes more; with
+ * PATIENCE_MS and RESIDENCY_MS, or as said. */
 struct wants *wants_open(double fit, uint64_t kv);
+struct wants *wants_open_with(double fit, uint64_t kv, uint32_t patience_ms, uint32_t residency_ms);
 
 /* Releases all holds, and asserts that nothing is left. */
 void wants_close(struct wants *s);
