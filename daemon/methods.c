@@ -1,13 +1,15 @@
 /*
  * A handler gets parameters that are checked already, and answers before it returns or opens a
  * ticket (daemon/ticket.h) that is answered later. The answers themselves are written by
- * daemon/respond.h, those about one model begin in daemon/model_calls.h.
+ * daemon/respond.h, those about one model begin in daemon/model_calls.h and
+ * daemon/token_calls.h.
  */
 #include "daemon/methods.h"
 
 #include "daemon/model_calls.h"
 #include "daemon/respond.h"
 #include "daemon/ticket.h"
+#include "daemon/token_calls.h"
 #include "proto/assert.h"
 #include "proto/describe.h"
 #include "proto/message.h"
@@ -19,7 +21,8 @@
 struct bn_methods {
 	struct bn_methods_config config;
 	struct bn_desk desk;
-	struct bn_model_calls calls;
+	struct bn_token_calls token_calls;
+	struct bn_model_calls model_calls;
 	struct bn_connections *connections;
 	uint64_t start_ms;
 	bool ready;
@@ -348,22 +351,22 @@ static void cancel(const struct ask *a) BN_ON_LOOP
 
 static void tokenize(const struct ask *a) BN_ON_LOOP
 {
-	bn_call_tokenize(&a->m->calls, a->session, a->msgid, &a->call->params.tokenize);
+	bn_call_tokenize(&a->m->token_calls, a->session, a->msgid, &a->call->params.tokenize);
 }
 
 static void detokenize(const struct ask *a) BN_ON_LOOP
 {
-	bn_call_detokenize(&a->m->calls, a->session, a->msgid, &a->call->params.detokenize);
+	bn_call_detokenize(&a->m->token_calls, a->session, a->msgid, &a->call->params.detokenize);
 }
 
 static void models_load(const struct ask *a) BN_ON_LOOP
 {
-	bn_call_load(&a->m->calls, a->session, a->msgid, &a->call->params.models_load);
+	bn_call_load(&a->m->model_calls, a->session, a->msgid, &a->call->params.models_load);
 }
 
 static void models_unload(const struct ask *a) BN_ON_LOOP
 {
-	bn_call_unload(&a->m->calls, a->session, a->msgid, &a->call->params.models_unload);
+	bn_call_unload(&a->m->model_calls, a->session, a->msgid, &a->call->params.models_unload);
 }
 
 /* --- dispatch ------------------------------------------------------------------------------- */
@@ -447,9 +450,10 @@ enum bn_status bn_methods_new(struct bn_methods **out, const struct bn_methods_c
 	m->config = *config;
 	m->desk.metrics = config->metrics;
 	bn_pack_init(&m->desk.pack);
-	m->calls.loop = config->loop;
-	m->calls.registry = config->registry;
-	m->calls.requests = config->requests;
+	m->token_calls = (struct bn_token_calls){ config->loop, config->registry };
+	m->model_calls.loop = config->loop;
+	m->model_calls.registry = config->registry;
+	m->model_calls.requests = config->requests;
 	m->start_ms = uv_now(config->loop);
 	m->reason = "starting";
 	*out = m;
