@@ -15,7 +15,7 @@
 #include "daemon/pulse.h"
 #include "daemon/registry.h"
 #include "daemon/reload.h"
-#include "daemon/request.h"
+#include "daemon/requests.h"
 #include "daemon/scheduler.h"
 #include "daemon/server.h"
 #include "kernels/cpu.h"

@@ -61,7 +61,8 @@ struct bn_entry_context {
 	void *who;
 };
 
-/* The loop's. Read what you like; the second block is written by the registry. */
+/* The loop's. Read what you like; the second block is written by those above: holds.c
+ * counts, catalog.c removes, the registry does the rest. */
 struct bn_entry {
 	struct bn_entry_context context;
 	struct bn_config_model config; /* our own copy */

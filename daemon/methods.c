@@ -1,13 +1,15 @@
 /*
  * A handler gets parameters that are checked already, and answers before it returns or opens a
  * ticket (daemon/ticket.h) that is answered later. The answers themselves are written by
- * daemon/respond.h, those about one model begin in daemon/model_calls.h.
+ * daemon/respond.h, those about one model begin in daemon/model_calls.h and
+ * daemon/token_calls.h.
  */
 #include "daemon/methods.h"
 
 #include "daemon/model_calls.h"
 #include "daemon/respond.h"
 #include "daemon/ticket.h"
+#include "daemon/token_calls.h"
 #include "proto/assert.h"
 #include "proto/describe.h"
 #include "proto/message.h"
@@ -19,7 +21,8 @@
 struct bn_methods {
 	struct bn_methods_config config;
 	struct bn_desk desk;
-	struct bn_model_calls calls;
+	struct bn_token_calls token_calls;
+	struct bn_model_calls model_calls;
 	struct bn_connections *connections;
 	uint64_t start_ms;
 	bool ready;
@@ -188,8 +191,10 @@ static void on_done(void *who, const struct bn_outcome *outcome, const struct bn
 	if (error != NULL) {
 		bn_ticket_fail(&g->ticket, error);
 	} else {
-		bn_respond_outcome(bn_ticket_result_begin(&g->ticket), g->ticket.method, outcome,
-				   g->stream);
+		struct bn_pack *p = bn_ticket_result_begin(&g->ticket);
+
+		bn_pack_text(p, "id", (struct bn_text){ g->ticket.id, g->ticket.id_bytes });
+		bn_respond_outcome(p, g->ticket.method, outcome, g->stream);
 		bn_ticket_result_end(&g->ticket);
 	}
 	bn_ticket_close(&g->ticket);
@@ -242,12 +247,11 @@ static void generate(const struct ask *a) BN_ON_LOOP
 		order = (struct bn_request_order){
 			.method = a->call->method,
 			.params = &a->call->params,
-			.id = { g->ticket.id, g->ticket.id_bytes },
 			.uid = peer_of(a)->uid,
 			.paused = bn_connection_is_paused(a->session->connection),
 			.sink = { on_event, on_done, g },
 		};
-		status = bn_request_start(a->m->config.requests, &order, &g->request, &err);
+		status = bn_requests_start(a->m->config.requests, &order, &g->request, &err);
 	}
 	if (status != BN_OK) {
 		bn_ticket_close(&g->ticket);
@@ -347,22 +351,22 @@ static void cancel(const struct ask *a) BN_ON_LOOP
 
 static void tokenize(const struct ask *a) BN_ON_LOOP
 {
-	bn_call_tokenize(&a->m->calls, a->session, a->msgid, &a->call->params.tokenize);
+	bn_call_tokenize(&a->m->token_calls, a->session, a->msgid, &a->call->params.tokenize);
 }
 
 static void detokenize(const struct ask *a) BN_ON_LOOP
 {
-	bn_call_detokenize(&a->m->calls, a->session, a->msgid, &a->call->params.detokenize);
+	bn_call_detokenize(&a->m->token_calls, a->session, a->msgid, &a->call->params.detokenize);
 }
 
 static void models_load(const struct ask *a) BN_ON_LOOP
 {
-	bn_call_load(&a->m->calls, a->session, a->msgid, &a->call->params.models_load);
+	bn_call_load(&a->m->model_calls, a->session, a->msgid, &a->call->params.models_load);
 }
 
 static void models_unload(const struct ask *a) BN_ON_LOOP
 {
-	bn_call_unload(&a->m->calls, a->session, a->msgid, &a->call->params.models_unload);
+	bn_call_unload(&a->m->model_calls, a->session, a->msgid, &a->call->params.models_unload);
 }
 
 /* --- dispatch ------------------------------------------------------------------------------- */
@@ -446,9 +450,10 @@ enum bn_status bn_methods_new(struct bn_methods **out, const struct bn_methods_c
 	m->config = *config;
 	m->desk.metrics = config->metrics;
 	bn_pack_init(&m->desk.pack);
-	m->calls.loop = config->loop;
-	m->calls.registry = config->registry;
-	m->calls.requests = config->requests;
+	m->token_calls = (struct bn_token_calls){ config->loop, config->registry };
+	m->model_calls.loop = config->loop;
+	m->model_calls.registry = config->registry;
+	m->model_calls.requests = config->requests;
 	m->start_ms = uv_now(config->loop);
 	m->reason = "starting";
 	*out = m;

@@ -12,7 +12,7 @@
 #include "daemon/connection.h"
 #include "daemon/metrics.h"
 #include "daemon/registry.h"
-#include "daemon/request.h"
+#include "daemon/requests.h"
 #include "proto/error.h"
 #include "proto/role.h"
 

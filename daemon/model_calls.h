@@ -1,6 +1,6 @@
 /*
- * The calls that need a model but generate nothing: tokenize, detokenize, models.load and
- * models.unload. Each begins here, waits as long as it must, and answers its ticket.
+ * The calls that bring a model into memory and out again: models.load and models.unload. Each
+ * begins here, waits as long as it must, and answers its ticket.
  *
  * It does not check rights or decode parameters (daemon/methods.c does).
  */
@@ -8,7 +8,7 @@
 #define BN_DAEMON_MODEL_CALLS_H
 
 #include "daemon/registry.h"
-#include "daemon/request.h"
+#include "daemon/requests.h"
 #include "daemon/ticket.h"
 #include "proto/params.h"
 #include "proto/role.h"
@@ -23,10 +23,6 @@ struct bn_model_calls {
 };
 
 /* Each answers exactly once, now or later, as long as the session lives. */
-void bn_call_tokenize(const struct bn_model_calls *m, struct bn_session *s, uint32_t msgid,
-		      const struct bn_params_tokenize *p) BN_ON_LOOP;
-void bn_call_detokenize(const struct bn_model_calls *m, struct bn_session *s, uint32_t msgid,
-			const struct bn_params_detokenize *p) BN_ON_LOOP;
 void bn_call_load(const struct bn_model_calls *m, struct bn_session *s, uint32_t msgid,
 		  const struct bn_params_models_load *p) BN_ON_LOOP;
 void bn_call_unload(const struct bn_model_calls *m, struct bn_session *s, uint32_t msgid,

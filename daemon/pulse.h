@@ -12,7 +12,7 @@
 #include "daemon/methods.h"
 #include "daemon/metrics.h"
 #include "daemon/registry.h"
-#include "daemon/request.h"
+#include "daemon/requests.h"
 #include "daemon/scheduler.h"
 #include "proto/role.h"
 

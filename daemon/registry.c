@@ -11,23 +11,13 @@
  */
 #include "daemon/registry.h"
 
+#include "daemon/catalog.h"
 #include "daemon/log.h"
 #include "proto/assert.h"
-#include "proto/suggest.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-/* What somebody holds and waits for; lives while he has a hold. */
-struct bn_registry_user {
-	struct bn_registry_user *next;
-	uid_t uid;
-	uint32_t holds;
-	uint64_t served;  /* grants of memory, from the level of the others when he came */
-	uint64_t counter; /* of one look */
-};
 
 /* What those behind may still have. */
 enum gate {
@@ -43,28 +33,12 @@ struct bn_registry {
 	bool closing;
 	void (*closed)(void *who);
 	void *closed_who;
-	struct bn_entry *entries; /* configured ones first, in order; then removed ones */
-	struct bn_hold *first, *last;
-	uint32_t n_waiting;
-	struct bn_hold *told_first, *told_last; /* decided, to be told */
-	struct bn_hold **line;                  /* [line_room] scratch of one look */
-	size_t line_room;
-	struct bn_registry_user *users;
-	uint64_t order;
+	struct bn_catalog catalog;
+	struct bn_holds holds;
+	struct bn_departures departures;
+	uint64_t uses;        /* of models, ever */
 	uint64_t ready_at_ms; /* loop time of the last load; 0: never */
-	struct bn_departure departures[BN_REGISTRY_DEPARTURES];
-	uint64_t n_departures;
 };
-
-#define DEPARTURE_WORD(SYMBOL, word) word,
-static const char *const departure_words[BN_DEPARTURES] = { BN_DEPARTURE_TABLE(DEPARTURE_WORD) };
-#undef DEPARTURE_WORD
-
-const char *bn_departure_word(enum bn_departure_reason reason)
-{
-	bn_assert((unsigned)reason < BN_DEPARTURES);
-	return departure_words[reason];
-}
 
 static uint64_t unix_ms(void)
 {
@@ -90,285 +64,34 @@ static void kick(struct bn_registry *r) BN_ON_LOOP
 	}
 }
 
-/* --- users ---------------------------------------------------------------------------------- */
-
-static struct bn_registry_user *join_user(struct bn_registry *r, uid_t uid) BN_ON_LOOP
-{
-	struct bn_registry_user *u = r->users;
-	uint64_t least = r->users != NULL ? r->users->served : 0;
-
-	while (u != NULL && u->uid != uid) {
-		least = u->served < least ? u->served : least;
-		u = u->next;
-	}
-	if (u == NULL) {
-		u = calloc(1, sizeof(*u));
-		bn_assert(u != NULL);
-		u->uid = uid;
-		u->served = least; /* having been away earns nothing */
-		u->next = r->users;
-		r->users = u;
-	}
-	u->holds++;
-	return u;
-}
-
-static void leave_user(struct bn_registry *r, struct bn_registry_user *u) BN_ON_LOOP
-{
-	struct bn_registry_user **at = &r->users;
-
-	if (--u->holds > 0) {
-		return;
-	}
-	while (*at != u) {
-		at = &(*at)->next;
-	}
-	*at = u->next;
-	free(u);
-}
-
-/* --- waiting and being told ----------------------------------------------------------------- */
-
-static void wait_in_line(struct bn_registry *r, struct bn_hold *h,
-			 enum bn_hold_state state) BN_ON_LOOP
-{
-	struct bn_hold *before = r->last;
-
-	/* By arrival: one who comes back for memory keeps his place. */
-	while (before != NULL && before->order > h->order) {
-		before = before->before;
-	}
-	h->before = before;
-	h->after = before != NULL ? before->after : r->first;
-	if (h->before != NULL) {
-		h->before->after = h;
-	} else {
-		r->first = h;
-	}
-	if (h->after != NULL) {
-		h->after->before = h;
-	} else {
-		r->last = h;
-	}
-	h->state = state;
-	h->position = UINT32_MAX;
-	h->told = -1.0;
-	h->entry->waiting++;
-	r->n_waiting++;
-	kick(r);
-}
-
-static void leave_line(struct bn_registry *r, struct bn_hold *h) BN_ON_LOOP
-{
-	if (h->before != NULL) {
-		h->before->after = h->after;
-	} else {
-		r->first = h->after;
-	}
-	if (h->after != NULL) {
-		h->after->before = h->before;
-	} else {
-		r->last = h->before;
-	}
-	h->before = NULL;
-	h->after = NULL;
-	h->entry->waiting--;
-	r->n_waiting--;
-}
-
-static void decide(struct bn_registry *r, struct bn_hold *h) BN_ON_LOOP
-{
-	leave_line(r, h);
-	h->decided = true;
-	h->next = NULL;
-	if (r->told_last != NULL) {
-		r->told_last->next = h;
-	} else {
-		r->told_first = h;
-	}
-	r->told_last = h;
-}
+/* --- what entries need to be told ------------------------------------------------------------ */
 
 static void use(struct bn_registry *r, struct bn_entry *e) BN_ON_LOOP
 {
-	e->used_order = ++r->order;
+	e->used_order = ++r->uses;
 	e->used_ms = unix_ms();
 	e->idle_since_ms = loop_ms(r);
 }
 
 static void grant(struct bn_registry *r, struct bn_hold *h) BN_ON_LOOP
 {
-	decide(r, h);
-	h->state = BN_HOLD_GRANTED;
-	h->refused = false;
-	h->entry->live++;
+	bn_holds_grant(&r->holds, h);
 	use(r, h->entry);
 }
 
-static void refuse(struct bn_registry *r, struct bn_hold *h, const struct bn_error *err) BN_ON_LOOP
+static void begin_load(struct bn_entry *e) BN_ON_LOOP
 {
-	decide(r, h);
-	h->state = BN_HOLD_NONE;
-	h->refused = true;
-	h->error = *err;
-}
-
-static void refuse_all(struct bn_registry *r, const struct bn_entry *e,
-		       const struct bn_error *err) BN_ON_LOOP
-{
-	struct bn_hold *next;
-
-	for (struct bn_hold *h = r->first; h != NULL; h = next) {
-		next = h->after;
-		if (h->entry == e) {
-			refuse(r, h, err);
-		}
+	if (e->state == BN_ENTRY_COLD || e->state == BN_ENTRY_FAILED) {
+		bn_entry_plan(e);
 	}
 }
 
-static void undecide(struct bn_registry *r, struct bn_hold *h) BN_ON_LOOP
+/* A load without anybody who wants it ends. */
+static void give_up_load(struct bn_entry *e) BN_ON_LOOP
 {
-	struct bn_hold *before = NULL;
-
-	for (struct bn_hold *at = r->told_first; at != h; at = at->next) {
-		before = at;
+	if (e->state == BN_ENTRY_LOADING && e->waiting == 0 && !e->wanted && !e->cancelled) {
+		bn_entry_cancel(e);
 	}
-	if (before != NULL) {
-		before->next = h->next;
-	} else {
-		r->told_first = h->next;
-	}
-	if (r->told_last == h) {
-		r->told_last = before;
-	}
-	h->decided = false;
-}
-
-static void tell(struct bn_registry *r) BN_ON_LOOP
-{
-	while (r->told_first != NULL) {
-		struct bn_hold *h = r->told_first;
-
-		undecide(r, h);
-		if (h->refused) {
-			struct bn_error err = h->error;
-
-			leave_user(r, h->user);
-			h->user = NULL;
-			h->entry = NULL;
-			h->hooks->failed(h, &err);
-		} else {
-			h->hooks->granted(h);
-		}
-	}
-}
-
-/* --- leaving memory ------------------------------------------------------------------------- */
-
-static void depart(struct bn_registry *r, struct bn_entry *e, enum bn_departure_reason reason,
-		   const struct bn_entry *by) BN_ON_LOOP
-{
-	struct bn_departure *d = &r->departures[r->n_departures++ % BN_REGISTRY_DEPARTURES];
-	char bytes[32];
-
-	*d = (struct bn_departure){ .reason = reason,
-				    .bytes = bn_entry_resident(e),
-				    .unix_ms = unix_ms() };
-	strncpy(d->name, e->config.name, sizeof(d->name) - 1);
-	if (by != NULL) {
-		strncpy(d->by, by->config.name, sizeof(d->by) - 1);
-	}
-	bn_log(BN_LOG_INFO, "model %s leaves memory (%s%s%s), %s free",
-	       BN_LOG_BYTES(e->config.name, strlen(e->config.name)), bn_departure_word(reason),
-	       by != NULL ? " for " : "",
-	       by != NULL ? BN_LOG_BYTES(by->config.name, strlen(by->config.name)) : "",
-	       bn_budget_show(bytes, sizeof(bytes), d->bytes));
-	bn_metrics_add(r->config.metrics, BN_METRIC_EVICTIONS, bn_departure_word(reason), 1);
-	bn_entry_drop(e);
-}
-
-static bool is_idle(const struct bn_entry *e)
-{
-	return e->state == BN_ENTRY_READY && e->live == 0;
-}
-
-/* Idle and unpinned models but `e`, least recently used first; with_waiters: also those somebody
- * waits for, after the others. Returns the one after `last` (NULL: the first), NULL at the end. */
-static struct bn_entry *next_victim(const struct bn_registry *r, const struct bn_entry *e,
-				    bool with_waiters, const struct bn_entry *last) BN_ON_LOOP
-{
-	struct bn_entry *best = NULL;
-
-	for (struct bn_entry *v = r->entries; v != NULL; v = v->next) {
-		bool behind_last = last == NULL || (v->waiting > 0) > (last->waiting > 0) ||
-				   ((v->waiting > 0) == (last->waiting > 0) &&
-				    v->used_order > last->used_order);
-		bool before_best = best == NULL || (v->waiting > 0) < (best->waiting > 0) ||
-				   ((v->waiting > 0) == (best->waiting > 0) &&
-				    v->used_order < best->used_order);
-
-		if (v != e && v != last && is_idle(v) && !v->pinned &&
-		    (with_waiters || v->waiting == 0) && behind_last && before_best) {
-			best = v;
-		}
-	}
-	return best;
-}
-
-static uint64_t free_bytes(const struct bn_registry *r) BN_ON_LOOP
-{
-	return bn_budget_limit(r->config.budget) - bn_budget_used(r->config.budget);
-}
-
-/*
- * Sends idle models away so that `bytes` will fit for `e`. True when that is enough (they are on
- * their way out, or were already); false, and nobody was sent, when it is not.
- */
-static bool make_room(struct bn_registry *r, const struct bn_entry *e, uint64_t bytes,
-		      bool with_waiters) BN_ON_LOOP
-{
-	uint64_t have = free_bytes(r);
-	uint64_t would;
-
-	for (const struct bn_entry *v = r->entries; v != NULL; v = v->next) {
-		if (v->state == BN_ENTRY_DRAINING) {
-			have += bn_entry_resident(v);
-		}
-	}
-	would = have;
-	for (struct bn_entry *v = NULL; would < bytes;) {
-		v = next_victim(r, e, with_waiters, v);
-		if (v == NULL) {
-			return false;
-		}
-		would += bn_entry_resident(v);
-	}
-	while (have < bytes) {
-		struct bn_entry *v = next_victim(r, e, with_waiters, NULL);
-
-		have += bn_entry_resident(v);
-		depart(r, v, BN_DEPARTURE_MEMORY, e);
-	}
-	return true;
-}
-
-/* Whether `bytes` for `e` fit once everything but it and pinned models has left. */
-static bool is_possible(const struct bn_registry *r, const struct bn_entry *e,
-			uint64_t bytes) BN_ON_LOOP
-{
-	uint64_t left = bn_budget_limit(r->config.budget);
-
-	for (const struct bn_entry *p = r->entries; p != NULL; p = p->next) {
-		bool in = p->state == BN_ENTRY_READY ||
-			  (p->state == BN_ENTRY_LOADING && p->phase == BN_ENTRY_READING);
-
-		if (p != e && p->pinned && in) {
-			uint64_t held = bn_entry_resident(p);
-
-			left = held < left ? left - held : 0;
-		}
-	}
-	return bytes <= left;
 }
 
 /* --- one look at everybody who waits -------------------------------------------------------- */
@@ -379,53 +102,13 @@ static bool is_patient(const struct bn_registry *r, const struct bn_hold *h) BN_
 }
 
 /* Rule 6: a load that others must make way for. */
-static bool is_promoted(const struct bn_registry *r, const struct bn_hold *h) BN_ON_LOOP
+static bool is_promoted(const void *who, const struct bn_hold *h) BN_ON_LOOP
 {
+	const struct bn_registry *r = who;
 	const struct bn_entry *e = h->entry;
 
 	return e->state == BN_ENTRY_LOADING && e->phase == BN_ENTRY_ROOM && !is_patient(r, h) &&
 	       (r->ready_at_ms == 0 || loop_ms(r) - r->ready_at_ms >= r->config.residency_ms);
-}
-
-static int compare(const void *a, const void *b)
-{
-	const struct bn_hold *x = *(struct bn_hold *const *)a;
-	const struct bn_hold *y = *(struct bn_hold *const *)b;
-
-	if (x->promoted != y->promoted) {
-		return x->promoted ? -1 : 1;
-	}
-	if (!x->promoted && x->rank != y->rank) {
-		return x->rank < y->rank ? -1 : 1;
-	}
-	return x->order < y->order ? -1 : 1;
-}
-
-/* Fills r->line with everybody who waits, in the order of rule 5 and 6. */
-static size_t line_up(struct bn_registry *r) BN_ON_LOOP
-{
-	size_t n = 0;
-
-	if (r->n_waiting > r->line_room) {
-		size_t room = (size_t)r->n_waiting * 2;
-
-		free(r->line);
-		r->line = calloc(room, sizeof(struct bn_hold *));
-		bn_assert(r->line != NULL);
-		r->line_room = room;
-	}
-	for (struct bn_registry_user *u = r->users; u != NULL; u = u->next) {
-		u->counter = u->served;
-	}
-	for (struct bn_hold *h = r->first; h != NULL; h = h->after) {
-		h->rank = h->user->counter++;
-		h->promoted = is_promoted(r, h);
-		r->line[n++] = h;
-	}
-	if (n > 1) {
-		qsort(r->line, n, sizeof(struct bn_hold *), compare);
-	}
-	return n;
 }
 
 static void refuse_size(struct bn_registry *r, struct bn_hold *h, uint64_t bytes) BN_ON_LOOP
@@ -434,7 +117,7 @@ static void refuse_size(struct bn_registry *r, struct bn_hold *h, uint64_t bytes
 
 	bn_budget_refuse(r->config.budget, h->entry->config.name, bytes, &err);
 	bn_wrap(&err, "model '%s'", h->entry->config.name);
-	refuse(r, h, &err);
+	bn_holds_refuse(&r->holds, h, &err);
 }
 
 static void refuse_wait(struct bn_registry *r, struct bn_hold *h) BN_ON_LOOP
@@ -445,7 +128,7 @@ static void refuse_wait(struct bn_registry *r, struct bn_hold *h) BN_ON_LOOP
 		"model '%s': no memory is free now, and the request said queue: \"fail\"",
 		h->entry->config.name);
 	bn_error_number(&err, "retry_after_ms", 1000);
-	refuse(r, h, &err);
+	bn_holds_refuse(&r->holds, h, &err);
 }
 
 static enum gate narrower(enum gate a, enum gate b)
@@ -453,19 +136,27 @@ static enum gate narrower(enum gate a, enum gate b)
 	return a > b ? a : b;
 }
 
-/* A loading model that knows its size wants room; asked once per look, for its first hold. */
-static enum gate want_room(struct bn_registry *r, struct bn_hold *h, enum gate gate) BN_ON_LOOP
+/*
+ * A loading model that knows its size wants room. Asked for each of its holds, first to last, until
+ * it has it or is on its way to it; h is NULL for a load nobody waits for (preload, warm).
+ */
+static enum gate want_room(struct bn_registry *r, struct bn_entry *e, struct bn_hold *h,
+			   enum gate gate) BN_ON_LOOP
 {
-	struct bn_entry *e = h->entry;
 	uint64_t need = bn_entry_need(e);
+	bool promoted = h != NULL && h->promoted;
 
-	if (!is_possible(r, e, need)) {
+	if (!bn_departure_is_possible(&r->departures, e, need)) {
 		struct bn_error err;
 
 		bn_budget_refuse(r->config.budget, e->config.name, need, &err);
 		bn_wrap(&err, "model '%s'", e->config.name);
+		if (h == NULL) {
+			bn_log(BN_LOG_WARN, "%s", err.text); /* nobody else to tell */
+		}
+		e->wanted = false;
 		bn_entry_give_up(e, &err);
-		refuse_all(r, e, &err);
+		bn_holds_refuse_all(&r->holds, e, &err);
 		return gate;
 	}
 	if (gate != GATE_OPEN) {
@@ -475,14 +166,14 @@ static enum gate want_room(struct bn_registry *r, struct bn_hold *h, enum gate g
 		bn_assert(bn_entry_read(e, NULL) == BN_OK);
 		return gate;
 	}
-	if (make_room(r, e, need, h->promoted)) {
+	if (bn_departure_make_room(&r->departures, e, need, promoted)) {
 		return GATE_MEMORY;
 	}
-	if (h->no_wait) {
+	if (h != NULL && h->no_wait) {
 		refuse_wait(r, h);
 		return gate;
 	}
-	return h->promoted ? GATE_MODELS : gate;
+	return promoted ? GATE_MODELS : gate;
 }
 
 static enum gate want_memory(struct bn_registry *r, struct bn_hold *h, enum gate gate) BN_ON_LOOP
@@ -490,7 +181,7 @@ static enum gate want_memory(struct bn_registry *r, struct bn_hold *h, enum gate
 	struct bn_entry *e = h->entry;
 	uint64_t bytes = h->wanted_bytes;
 
-	if (!is_possible(r, e, bn_entry_resident(e) + bytes)) {
+	if (!bn_departure_is_possible(&r->departures, e, bn_entry_resident(e) + bytes)) {
 		refuse_size(r, h, bytes);
 		return gate;
 	}
@@ -502,11 +193,10 @@ static enum gate want_memory(struct bn_registry *r, struct bn_hold *h, enum gate
 					    NULL) == BN_OK);
 		h->bytes = bytes;
 		e->kv_bytes += bytes;
-		h->user->served++;
 		grant(r, h);
 		return gate;
 	}
-	if (make_room(r, e, bytes, !is_patient(r, h))) {
+	if (bn_departure_make_room(&r->departures, e, bytes, !is_patient(r, h))) {
 		return GATE_MEMORY;
 	}
 	if (h->no_wait) {
@@ -527,16 +217,12 @@ static enum gate consider(struct bn_registry *r, struct bn_hold *h, enum gate ga
 			"model '%s' is not in memory (it is %s), and the request said autoload: "
 			"false",
 			e->config.name, bn_entry_state_word(e->state));
-		refuse(r, h, &err);
+		bn_holds_refuse(&r->holds, h, &err);
 		return gate;
 	}
 	switch (e->state) {
-	case BN_ENTRY_COLD:
-	case BN_ENTRY_FAILED:
-		bn_entry_plan(e);
-		return gate;
 	case BN_ENTRY_LOADING:
-		return e->phase == BN_ENTRY_ROOM ? want_room(r, h, gate) : gate;
+		return e->phase == BN_ENTRY_ROOM ? want_room(r, e, h, gate) : gate;
 	case BN_ENTRY_READY:
 		if (h->state == BN_HOLD_MEMORY) {
 			return want_memory(r, h, gate);
@@ -546,73 +232,36 @@ static enum gate consider(struct bn_registry *r, struct bn_hold *h, enum gate ga
 		}
 		return gate;
 	default:
+		begin_load(e);
 		return gate;
 	}
 }
 
 static void look(struct bn_registry *r) BN_ON_LOOP
 {
-	size_t n = line_up(r);
 	enum gate gate = GATE_OPEN;
-	uint32_t position = 0;
 
-	for (size_t i = 0; i < n; i++) {
-		struct bn_hold *h = r->line[i];
+	bn_holds_sort(&r->holds, is_promoted, r);
+	for (size_t i = 0; i < r->holds.n_sorted; i++) {
+		struct bn_hold *h = r->holds.sorted[i];
 
 		if (!h->decided) {
 			gate = narrower(gate, consider(r, h, gate));
 		}
 	}
-	/* A load nobody waits for (preload, warm) comes after everybody who waits. */
-	for (struct bn_entry *e = r->entries; e != NULL; e = e->next) {
-		if (e->state != BN_ENTRY_LOADING || e->phase != BN_ENTRY_ROOM || e->waiting > 0) {
-			continue;
+	/* A load nobody waits for comes after everybody who waits. */
+	for (struct bn_entry *e = r->catalog.first; e != NULL; e = e->next) {
+		if (e->wanted) {
+			begin_load(e); /* it was on its way out when it was asked for */
 		}
-		if (!is_possible(r, e, bn_entry_need(e))) {
-			struct bn_error err;
-
-			bn_budget_refuse(r->config.budget, e->config.name, bn_entry_need(e), &err);
-			bn_wrap(&err, "model '%s'", e->config.name);
-			bn_log(BN_LOG_WARN, "%s", err.text);
-			bn_entry_give_up(e, &err);
-		} else if (gate == GATE_OPEN &&
-			   bn_budget_fits(r->config.budget, bn_entry_need(e))) {
-			bn_assert(bn_entry_read(e, NULL) == BN_OK);
-		} else if (gate == GATE_OPEN && make_room(r, e, bn_entry_need(e), false)) {
-			gate = GATE_MEMORY;
+		if (e->state == BN_ENTRY_LOADING && e->phase == BN_ENTRY_ROOM && e->waiting == 0) {
+			gate = narrower(gate, want_room(r, e, NULL, gate));
 		}
 	}
-	for (size_t i = 0; i < n; i++) {
-		struct bn_hold *h = r->line[i];
-		const struct bn_entry *e = h->entry;
-		double loaded = -1.0;
-
-		if (h->decided) {
-			continue;
-		}
-		if (e->state == BN_ENTRY_LOADING) {
-			loaded = bn_entry_progress(e);
-		}
-		if ((h->position != position || h->told < loaded || h->told > loaded) &&
-		    h->hooks->waiting != NULL) {
-			h->hooks->waiting(h, position, loaded);
-		}
-		h->position = position++;
-		h->told = loaded;
-	}
+	bn_holds_tell_places(&r->holds);
 }
 
 /* --- the clock ------------------------------------------------------------------------------ */
-
-static void unlink_entry(struct bn_registry *r, struct bn_entry *e) BN_ON_LOOP
-{
-	struct bn_entry **at = &r->entries;
-
-	while (*at != e) {
-		at = &(*at)->next;
-	}
-	*at = e->next;
-}
 
 /* Sends away what has been idle for too long, forgets what is gone. Returns when to look again. */
 static uint64_t tidy(struct bn_registry *r) BN_ON_LOOP
@@ -621,25 +270,25 @@ static uint64_t tidy(struct bn_registry *r) BN_ON_LOOP
 	uint64_t next = UINT64_MAX;
 	struct bn_entry *after;
 
-	for (struct bn_entry *e = r->entries; e != NULL; e = after) {
+	for (struct bn_entry *e = r->catalog.first; e != NULL; e = after) {
 		after = e->next;
-		if (is_idle(e) && e->closing) {
-			depart(r, e, BN_DEPARTURE_UNLOAD, NULL);
+		if (bn_departure_is_idle(e) && e->closing) {
+			bn_departure_send(&r->departures, e, BN_DEPARTURE_UNLOAD, NULL);
 			e->closing = false;
-		} else if (is_idle(e) && e->removed && e->waiting == 0) {
-			depart(r, e, BN_DEPARTURE_RELOAD, NULL);
-		} else if (is_idle(e) && e->waiting == 0 && !e->pinned && e->keep_alive_ms >= 0) {
+		} else if (bn_departure_is_idle(e) && e->removed && e->waiting == 0) {
+			bn_departure_send(&r->departures, e, BN_DEPARTURE_RELOAD, NULL);
+		} else if (bn_departure_is_idle(e) && e->waiting == 0 && !e->pinned &&
+			   e->keep_alive_ms >= 0) {
 			uint64_t due = e->idle_since_ms + (uint64_t)e->keep_alive_ms;
 
 			if (due <= now) {
-				depart(r, e, BN_DEPARTURE_IDLE, NULL);
+				bn_departure_send(&r->departures, e, BN_DEPARTURE_IDLE, NULL);
 			} else if (due < next) {
 				next = due;
 			}
 		} else if (e->removed && e->live == 0 && e->waiting == 0 &&
 			   (e->state == BN_ENTRY_COLD || e->state == BN_ENTRY_FAILED)) {
-			unlink_entry(r, e);
-			bn_entry_free(e);
+			bn_catalog_drop(&r->catalog, e);
 		}
 	}
 	return next;
@@ -649,7 +298,8 @@ static void on_timer_closed(uv_handle_t *handle)
 {
 	struct bn_registry *r = handle->data;
 
-	free(r->line);
+	bn_enter_loop();
+	bn_holds_finish(&r->holds);
 	r->closed(r->closed_who);
 	free(r);
 }
@@ -659,10 +309,10 @@ static bool close_entries(struct bn_registry *r) BN_ON_LOOP
 {
 	bool gone = true;
 
-	for (struct bn_entry *e = r->entries; e != NULL; e = e->next) {
+	for (struct bn_entry *e = r->catalog.first; e != NULL; e = e->next) {
 		if (e->state == BN_ENTRY_LOADING && !e->cancelled) {
 			bn_entry_cancel(e);
-		} else if (is_idle(e)) {
+		} else if (bn_departure_is_idle(e)) {
 			bn_entry_drop(e);
 		}
 		gone = gone && (e->state == BN_ENTRY_COLD || e->state == BN_ENTRY_FAILED);
@@ -678,25 +328,22 @@ static void on_clock(uv_timer_t *timer)
 	bn_enter_loop();
 	r->kicked = false;
 	if (r->closing) {
-		if (r->users == NULL && close_entries(r)) {
-			while (r->entries != NULL) {
-				struct bn_entry *e = r->entries;
-
-				r->entries = e->next;
-				bn_entry_free(e);
+		if (!bn_holds_has_holds(&r->holds) && close_entries(r)) {
+			while (r->catalog.first != NULL) {
+				bn_catalog_drop(&r->catalog, r->catalog.first);
 			}
 			uv_close((uv_handle_t *)&r->clock, on_timer_closed);
 		}
 		return;
 	}
 	look(r);
-	tell(r);
+	bn_holds_tell(&r->holds);
 	next = tidy(r);
 	if (r->kicked) {
 		return; /* somebody changed something meanwhile: the timer is set */
 	}
 	now = loop_ms(r);
-	if (r->n_waiting > 0 && next > now + BN_REGISTRY_TICK_MS) {
+	if (r->holds.n_waiting > 0 && next > now + BN_REGISTRY_TICK_MS) {
 		next = now + BN_REGISTRY_TICK_MS;
 	}
 	if (next != UINT64_MAX) {
@@ -710,6 +357,7 @@ static void on_changed(void *who, struct bn_entry *e) BN_ON_LOOP
 	const char *name = e->config.name;
 	struct bn_log_field field;
 
+	e->closing = e->closing && e->state == BN_ENTRY_READY;
 	if (e->state == BN_ENTRY_READY) {
 		char bytes[32];
 
@@ -739,7 +387,7 @@ static void on_changed(void *who, struct bn_entry *e) BN_ON_LOOP
 		       bn_log_escape(&text, e->error.text, strlen(e->error.text)));
 		bn_metrics_add(r->config.metrics, BN_METRIC_LOAD_FAILURES,
 			       bn_status_word(e->error.status), 1);
-		refuse_all(r, e, &e->error);
+		bn_holds_refuse_all(&r->holds, e, &e->error);
 	}
 	bn_metrics_set(r->config.metrics, BN_METRIC_MODELS_READY, NULL, bn_registry_ready(r));
 	kick(r);
@@ -749,47 +397,25 @@ static void on_changed(void *who, struct bn_entry *e) BN_ON_LOOP
 
 void bn_registry_hold(struct bn_registry *r, struct bn_hold *h, struct bn_entry *e)
 {
-	bn_assert(h->state == BN_HOLD_NONE && !h->decided && !r->closing);
-	h->entry = e;
-	h->user = join_user(r, h->uid);
-	h->since_ms = loop_ms(r);
-	h->order = ++r->order;
-	h->wanted_bytes = 0;
-	h->bytes = 0;
-	wait_in_line(r, h, BN_HOLD_MODEL);
+	bn_assert(!r->closing);
+	bn_holds_join(&r->holds, h, e, loop_ms(r));
+	kick(r);
 }
 
 void bn_registry_reserve(struct bn_registry *r, struct bn_hold *h, uint64_t bytes)
 {
-	bn_assert(h->state == BN_HOLD_GRANTED && !h->decided && h->bytes == 0 && bytes > 0);
-	h->entry->live--;
-	h->wanted_bytes = bytes;
-	wait_in_line(r, h, BN_HOLD_MEMORY);
-}
-
-/* A load without anybody who wants it ends. */
-static void give_up_load(struct bn_registry *r, struct bn_entry *e) BN_ON_LOOP
-{
-	(void)r;
-	if (e->state == BN_ENTRY_LOADING && e->waiting == 0 && !e->wanted && !e->cancelled) {
-		bn_entry_cancel(e);
-	}
+	bn_holds_wait_memory(&r->holds, h, bytes);
+	kick(r);
 }
 
 void bn_registry_release(struct bn_registry *r, struct bn_hold *h)
 {
 	struct bn_entry *e = h->entry;
 
-	if (h->decided) {
-		undecide(r, h);
-	} else if (h->state == BN_HOLD_MODEL || h->state == BN_HOLD_MEMORY) {
-		leave_line(r, h);
-	}
-	if (h->user == NULL) {
+	if (e == NULL) {
 		return; /* was told of its failure, or never held */
 	}
 	if (h->state == BN_HOLD_GRANTED) {
-		e->live--;
 		if (h->bytes > 0) {
 			bn_budget_release(r->config.budget, BN_BUDGET_KV, e->config.name, h->bytes);
 			e->kv_bytes -= h->bytes;
@@ -797,75 +423,28 @@ void bn_registry_release(struct bn_registry *r, struct bn_hold *h)
 		}
 		use(r, e);
 	}
-	h->state = BN_HOLD_NONE;
-	leave_user(r, h->user);
-	h->user = NULL;
-	h->entry = NULL;
-	give_up_load(r, e);
+	bn_holds_leave(&r->holds, h);
+	give_up_load(e);
 	kick(r);
 }
 
 /* --- models --------------------------------------------------------------------------------- */
 
-static bool has_name(const struct bn_entry *e, struct bn_text name)
-{
-	bool found = bn_text_is(name, e->config.name);
-
-	for (uint32_t i = 0; i < e->config.aliases.n && !found; i++) {
-		found = bn_text_is(name, e->config.aliases.at[i]);
-	}
-	return found;
-}
-
 enum bn_status bn_registry_find(struct bn_registry *r, struct bn_text name, struct bn_entry **out,
 				struct bn_error *err)
 {
-	struct bn_suggest suggest;
-	const char *best;
-	int shown = name.n > 64 ? 64 : (int)name.n;
-	uint32_t n = 0;
-
-	bn_suggest_init(&suggest, name);
-	for (struct bn_entry *e = r->entries; e != NULL; e = e->next) {
-		if (e->removed) {
-			continue;
-		}
-		if (has_name(e, name)) {
-			*out = e;
-			return BN_OK;
-		}
-		n++;
-		bn_suggest_offer(&suggest, e->config.name);
-		for (uint32_t i = 0; i < e->config.aliases.n; i++) {
-			bn_suggest_offer(&suggest, e->config.aliases.at[i]);
-		}
-	}
-	best = bn_suggest_best(&suggest);
-	if (n == 0) {
-		return bn_fail(err, BN_E_NOT_FOUND,
-			       "no model '%.*s': the configuration has no models", shown, name.at);
-	}
-	if (best == NULL) {
-		return bn_fail(err, BN_E_NOT_FOUND,
-			       "no model '%.*s'; models.list tells which there are", shown,
-			       name.at);
-	}
-	bn_fail(err, BN_E_NOT_FOUND, "no model '%.*s'; did you mean '%s'?", shown, name.at, best);
-	bn_error_string(err, "suggestions", best);
-	return BN_E_NOT_FOUND;
+	return bn_catalog_find(&r->catalog, name, out, err);
 }
 
 struct bn_entry *bn_registry_first(struct bn_registry *r)
 {
-	return r->entries;
+	return r->catalog.first;
 }
 
 void bn_registry_warm(struct bn_registry *r, struct bn_entry *e)
 {
-	if (e->state == BN_ENTRY_COLD || e->state == BN_ENTRY_FAILED) {
-		bn_entry_plan(e);
-	}
-	e->wanted = true;
+	begin_load(e);
+	e->wanted = e->state != BN_ENTRY_READY;
 	kick(r);
 }
 
@@ -889,13 +468,13 @@ void bn_registry_unload(struct bn_registry *r, struct bn_entry *e)
 	if (e->state == BN_ENTRY_LOADING) {
 		bn_fail(&err, BN_E_CONFLICT, "model '%s' was unloaded while it was being loaded",
 			e->config.name);
-		refuse_all(r, e, &err);
+		bn_holds_refuse_all(&r->holds, e, &err);
 		if (!e->cancelled) {
 			bn_entry_cancel(e);
 		}
-	} else if (e->state == BN_ENTRY_READY) {
-		e->closing = true;
 	}
+	/* A load that is faster than its end is closed when it is there. */
+	e->closing = e->state == BN_ENTRY_READY || e->state == BN_ENTRY_LOADING;
 	kick(r);
 }
 
@@ -908,44 +487,24 @@ void bn_registry_keep(struct bn_registry *r, struct bn_entry *e)
 uint32_t bn_registry_victims(struct bn_registry *r, const struct bn_entry *e, uint64_t bytes,
 			     struct bn_entry **out, uint32_t room, bool *fits)
 {
-	uint64_t have = free_bytes(r);
-	struct bn_entry *v = NULL;
-	uint32_t n = 0;
-
-	while (have < bytes) {
-		v = next_victim(r, e, false, v);
-		if (v == NULL) {
-			*fits = false;
-			return n;
-		}
-		have += bn_entry_resident(v);
-		if (n < room) {
-			out[n] = v;
-		}
-		n++;
-	}
-	*fits = true;
-	return n;
+	return bn_departure_victims(&r->departures, e, bytes, out, room, fits);
 }
 
 const struct bn_departure *bn_registry_departure(const struct bn_registry *r, uint32_t i)
 {
-	if (i >= r->n_departures || i >= BN_REGISTRY_DEPARTURES) {
-		return NULL;
-	}
-	return &r->departures[(r->n_departures - 1 - i) % BN_REGISTRY_DEPARTURES];
+	return bn_departure_at(&r->departures, i);
 }
 
 uint32_t bn_registry_waiting(const struct bn_registry *r)
 {
-	return r->n_waiting;
+	return r->holds.n_waiting;
 }
 
 uint32_t bn_registry_ready(const struct bn_registry *r)
 {
 	uint32_t n = 0;
 
-	for (const struct bn_entry *e = r->entries; e != NULL; e = e->next) {
+	for (const struct bn_entry *e = r->catalog.first; e != NULL; e = e->next) {
 		n += e->state == BN_ENTRY_READY;
 	}
 	return n;
@@ -955,7 +514,7 @@ uint64_t bn_registry_expires_ms(const struct bn_registry *r, const struct bn_ent
 {
 	uint64_t idle;
 
-	if (!is_idle(e) || e->waiting > 0 || e->pinned || e->keep_alive_ms < 0) {
+	if (!bn_departure_is_idle(e) || e->waiting > 0 || e->pinned || e->keep_alive_ms < 0) {
 		return 0;
 	}
 	idle = loop_ms(r) - e->idle_since_ms;
@@ -974,25 +533,13 @@ enum bn_status bn_registry_new(struct bn_registry **out, const struct bn_registr
 		return bn_fail(err, BN_E_MEMORY, "no memory for the registry");
 	}
 	r->config = *config;
+	r->departures.catalog = &r->catalog;
+	r->departures.budget = config->budget;
+	r->departures.metrics = config->metrics;
 	uv_timer_init(config->loop, &r->clock);
 	r->clock.data = r;
 	*out = r;
 	return BN_OK;
-}
-
-/* The configured entry of that name that has not been seen to in this apply. */
-static struct bn_entry *take_named(struct bn_registry *r, const char *name) BN_ON_LOOP
-{
-	for (struct bn_entry **at = &r->entries; *at != NULL; at = &(*at)->next) {
-		struct bn_entry *e = *at;
-
-		if (!e->removed && strcmp(e->config.name, name) == 0) {
-			*at = e->next;
-			e->next = NULL;
-			return e;
-		}
-	}
-	return NULL;
 }
 
 enum bn_status bn_registry_apply(struct bn_registry *r, const struct bn_config *config,
@@ -1004,43 +551,12 @@ enum bn_status bn_registry_apply(struct bn_registry *r, const struct bn_config *
 					    .forward = r->config.forward,
 					    .changed = on_changed,
 					    .who = r };
-	struct bn_entry *kept = NULL;
-	struct bn_entry **last = &kept;
-	enum bn_status status = BN_OK;
+	enum bn_status status = bn_catalog_apply(&r->catalog, &context, config, err);
 
-	for (uint32_t i = 0; i < config->n_models && status == BN_OK; i++) {
-		const struct bn_config_model *m = &config->models[i];
-		struct bn_entry *e = take_named(r, m->name);
-
-		if (e != NULL && !bn_entry_is_same(e, m)) {
-			/* Back to the others, which all leave; the name goes to a new one. */
-			e->removed = true;
-			e->next = r->entries;
-			r->entries = e;
-			e = NULL;
-		}
-		if (e != NULL) {
-			status = bn_entry_adjust(e, m, err);
-		} else {
-			status = bn_entry_new(&e, &context, m, err);
-		}
-		if (e != NULL) {
-			*last = e;
-			last = &e->next;
-		}
-	}
-	if (status == BN_OK) {
-		for (struct bn_entry *e = r->entries; e != NULL; e = e->next) {
-			e->removed = true;
-			e->wanted = false;
-			e->pinned = false;
-			give_up_load(r, e);
-		}
-	}
-	*last = r->entries;
-	r->entries = kept;
-	for (struct bn_entry *e = kept; preload && e != NULL && status == BN_OK; e = e->next) {
-		if (!e->removed && e->config.preload) {
+	for (struct bn_entry *e = r->catalog.first; e != NULL; e = e->next) {
+		if (e->removed) {
+			give_up_load(e);
+		} else if (preload && status == BN_OK && e->config.preload) {
 			bn_registry_warm(r, e);
 		}
 	}

@@ -1,9 +1,10 @@
 /*
- * All configured models and everybody who wants one: who may use which model now, who must wait
+ * The judge over models and everybody who wants one: who may use which model now, who must wait
  * for it or for memory, which model is loaded next, and which one leaves for it.
  *
  * It does not load by itself (daemon/entry.h does), compute, or know requests: whoever wants a
- * model embeds a `struct bn_hold`.
+ * model embeds a `struct bn_hold` (daemon/holds.h). Names and configuration are daemon/catalog.h,
+ * turns are daemon/holds.h, victims are daemon/departure.h; here is what ties them: the rules.
  *
  * A hold's way: bn_registry_hold() -> granted: the model is in memory and stays; then, if it needs
  * context memory, bn_registry_reserve() -> granted again: the bytes are in the ledger; at the end
@@ -15,24 +16,27 @@
  *   2. One load per model, however many wait for it. Whatever is wrong with the file is told to all
  *      of them; the next one who comes tries again. Nobody left waiting: the load is stopped.
  *   3. A model leaves only when nobody uses it and it is not pinned: when its keep_alive has
- * passed, or for somebody who waits for memory, least recently used first, and only if that makes
- * the room that is needed. A model somebody waits for leaves only for one who has waited longer
- *      than BN_REGISTRY_PATIENCE.
+ *      passed, or for somebody who waits for memory, least recently used first, and only if that
+ *      makes the room that is needed. A model somebody waits for leaves only for one who has
+ *      waited longer than BN_REGISTRY_PATIENCE_MS. One that was unloaded, or has left the
+ *      configuration, lets nobody new in and leaves with its last user, pinned or not.
  *   4. What can never fit, even if everything but pinned models left, is refused at once.
  *   5. Memory goes round the users: who was served least often is first, then who came first. While
  *      one who waits is patient, others may take what is too little for him; when his patience is
  *      over, nobody behind him takes memory.
  *   6. A model that waits for memory longer than the patience goes before everybody else, and
  *      nobody is let into other models until it has it: they run dry, and leave. But a model that
- *      was just loaded has BN_REGISTRY_RESIDENCY before this can happen to it. So two busy models
- *      that do not fit together take turns, and none starves, and they do not thrash.
+ *      was just loaded has BN_REGISTRY_RESIDENCY_MS before this can happen to it. So two busy
+ *      models that do not fit together take turns, and none starves, and they do not thrash.
  */
 #ifndef BN_DAEMON_REGISTRY_H
 #define BN_DAEMON_REGISTRY_H
 
 #include "daemon/budget.h"
 #include "daemon/config.h"
+#include "daemon/departure.h"
 #include "daemon/entry.h"
+#include "daemon/holds.h"
 #include "daemon/metrics.h"
 #include "proto/error.h"
 #include "proto/role.h"
@@ -44,80 +48,13 @@
 #include <uv.h>
 
 enum {
-	BN_REGISTRY_NAME_BYTES = 72,
 	BN_REGISTRY_PATIENCE_MS = 2000,
 	BN_REGISTRY_RESIDENCY_MS = 2000,
-	BN_REGISTRY_TICK_MS = 100,   /* progress and positions are told this often       */
-	BN_REGISTRY_DEPARTURES = 32, /* remembered                                       */
+	BN_REGISTRY_TICK_MS = 100, /* progress and positions are told this often */
 };
 
 /* Opaque; owned by main. */
 struct bn_registry;
-
-/* X(SYMBOL, word): why a model left memory. */
-#define BN_DEPARTURE_TABLE(X) \
-	X(MEMORY, "memory")   \
-	X(IDLE, "idle")       \
-	X(UNLOAD, "unload")   \
-	X(RELOAD, "reload")
-
-#define BN_DEPARTURE_ENUM(SYMBOL, word) BN_DEPARTURE_##SYMBOL,
-enum bn_departure_reason { BN_DEPARTURE_TABLE(BN_DEPARTURE_ENUM) BN_DEPARTURES };
-#undef BN_DEPARTURE_ENUM
-
-struct bn_departure {
-	char name[BN_REGISTRY_NAME_BYTES];
-	char by[BN_REGISTRY_NAME_BYTES]; /* MEMORY: the model it made room for; else empty */
-	enum bn_departure_reason reason;
-	uint64_t bytes;
-	uint64_t unix_ms;
-};
-
-const char *bn_departure_word(enum bn_departure_reason reason) BN_ON_ANY;
-
-struct bn_hold;
-
-/* What a hold gets to hear, always from the loop and never from inside a call of the registry. */
-struct bn_hold_hooks {
-	/* It has what it asked for last. */
-	void (*granted)(struct bn_hold *h);
-	/* It will not; the hold is as if released. *err is borrowed. */
-	void (*failed)(struct bn_hold *h, const struct bn_error *err);
-	/* While it waits, when something changed: how many are in front of it, and how much of its
-	 * model is loaded (0..1), negative when none is being loaded. May be NULL. Must not call
-	 * the registry. */
-	void (*waiting)(struct bn_hold *h, uint32_t position, double loaded);
-};
-
-enum bn_hold_state {
-	BN_HOLD_NONE,
-	BN_HOLD_MODEL,   /* waits for the model                */
-	BN_HOLD_MEMORY,  /* waits for context memory           */
-	BN_HOLD_GRANTED, /* decided, not yet told; or in use   */
-};
-
-/* Embed one, zeroed; fill in the first block. */
-struct bn_hold {
-	const struct bn_hold_hooks *hooks;
-	uid_t uid;
-	bool no_load; /* fail rather than load the model                                   */
-	bool no_wait; /* fail rather than wait for others to free memory                   */
-	/* The registry's. */
-	enum bn_hold_state state;
-	struct bn_entry *entry;
-	struct bn_registry_user *user;
-	struct bn_hold *before, *after; /* waiting holds, in order of arrival */
-	struct bn_hold *next;           /* decided, not yet told              */
-	uint64_t since_ms;
-	uint64_t order;
-	uint64_t wanted_bytes;
-	uint64_t bytes; /* in the ledger */
-	uint64_t rank;
-	uint32_t position;
-	double told;
-	bool decided, refused, promoted;
-	struct bn_error error;
-};
 
 struct bn_registry_config {
 	uv_loop_t *loop;

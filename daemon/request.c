@@ -2,7 +2,7 @@
  * Who owns what, by state. In MODEL and MEMORY the registry has the hold in its line. In PREPARE a
  * helper has the recipe. In RUN the lead has work and sequence. In DONE a helper frees the
  * sequence, if there was one; then the hold is released (free, then release) and the request with
- * it. `answered` is apart from the states: the sink is told at the earliest moment, once.
+ * it. The answer is apart from the states: it is given at the earliest moment, once.
  */
 #include "daemon/request.h"
 
@@ -12,15 +12,9 @@
 #include "proto/assert.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-enum {
-	QUEUE_BYTES_MAX = 64 << 20, /* prompts that wait, all together */
-	STATUS_MS = 100,            /* between two `status` events     */
-};
 
 enum state { STATE_MODEL, STATE_PREPARE, STATE_MEMORY, STATE_RUN, STATE_DONE, STATES };
 
@@ -33,28 +27,19 @@ static const bool may_follow[STATES][STATES] = {
 };
 
 struct bn_request {
-	struct bn_requests *all;
-	struct bn_request *before, *after;
+	struct bn_request_context *context;
+	struct bn_place place;
+	struct bn_answer answer;
 	enum state state;
-	struct bn_sink sink;
-	bool answered;
-	bool orphan;
 	bool paused;
 	bool begun; /* the first row is being computed */
 	/* What was asked. */
 	uint64_t number;
-	char id[BN_LIMIT_ID_BYTES];
-	uint32_t id_bytes;
-	uid_t uid;
-	enum bn_priority priority;
-	bool stream, want_progress, want_logprobs;
+	bool want_progress;
 	bool has_keep_alive;
 	int64_t keep_alive_ms;
 	struct bn_recipe *recipe;
-	size_t prompt_bytes; /* counted in all->queue_bytes */
-	/* Deadlines in loop ms; 0: none. */
-	uint64_t deadline_ms, first_token_ms;
-	uint32_t asked_deadline_ms, asked_first_ms;
+	struct bn_deadline deadline, first_token;
 	/* The end that was asked for; status BN_OK: none yet. */
 	struct bn_error end;
 	/* Model and memory. */
@@ -69,18 +54,6 @@ struct bn_request {
 	struct bn_error prepare_error;
 	/* Running. */
 	struct bn_work work;
-	/* What was told. */
-	int64_t seq;
-	uint64_t status_ms;
-	bool told_loading;
-	uint32_t position;
-	uint32_t untold; /* tokens since the last delta */
-	/* What is kept for the result. */
-	char *text;
-	size_t n_text, text_room;
-	uint32_t *tokens, *top_tokens;
-	float *logprobs, *top_logprobs;
-	uint32_t n_tokens, token_room, n_top;
 	/* Times, CLOCK_MONOTONIC. */
 	uint64_t start_ns, load_ns;
 	bool was_ready;
@@ -88,17 +61,7 @@ struct bn_request {
 	uint32_t n_completion;
 };
 
-struct bn_requests {
-	struct bn_requests_config config;
-	uv_timer_t deadlines;
-	struct bn_request *first, *last;
-	uint64_t number;
-	size_t queue_bytes;
-	struct bn_requests_totals totals;
-	bool draining, closing;
-	void (*closed)(void *who);
-	void *closed_who;
-};
+#define REQUEST_OF(pointer, member) BN_JOB_OWNER(pointer, struct bn_request, member)
 
 static uint64_t now_ns(void)
 {
@@ -114,203 +77,81 @@ static void enter(struct bn_request *r, enum state state) BN_ON_LOOP
 	r->state = state;
 }
 
-/* --- counting ------------------------------------------------------------------------------- */
+/* --- the answer ----------------------------------------------------------------------------- */
 
-static void count_one(struct bn_requests_count *c, const struct bn_request *r)
+/* Writes into the books that r is being answered, with a finish reason or an error's word. */
+static void book(struct bn_request *r, const char *word) BN_ON_LOOP
 {
-	if (r->answered) {
-		return;
-	}
-	if (r->state == STATE_RUN) {
-		c->running++;
-	} else {
-		c->waiting++;
-		c->waiting_by_priority[r->priority]++;
-	}
-}
+	struct bn_request_context *c = r->context;
+	double seconds = (double)(now_ns() - r->start_ns) / 1e9;
 
-struct bn_requests_count bn_requests_count(const struct bn_requests *q)
-{
-	struct bn_requests_count c = { 0 };
-
-	for (const struct bn_request *r = q->first; r != NULL; r = r->after) {
-		count_one(&c, r);
-	}
-	return c;
-}
-
-struct bn_requests_count bn_requests_count_uid(const struct bn_requests *q, uid_t uid)
-{
-	struct bn_requests_count c = { 0 };
-
-	for (const struct bn_request *r = q->first; r != NULL; r = r->after) {
-		if (r->uid == uid) {
-			count_one(&c, r);
-		}
-	}
-	return c;
-}
-
-struct bn_requests_count bn_requests_count_model(const struct bn_requests *q,
-						 const struct bn_entry *e)
-{
-	struct bn_requests_count c = { 0 };
-
-	for (const struct bn_request *r = q->first; r != NULL; r = r->after) {
-		if (r->hold.entry == e) {
-			count_one(&c, r);
-		}
-	}
-	return c;
-}
-
-struct bn_requests_totals bn_requests_totals(const struct bn_requests *q)
-{
-	return q->totals;
-}
-
-static void gauge(struct bn_requests *q) BN_ON_LOOP
-{
-	struct bn_requests_count c;
-
-	if (q->config.metrics != NULL) {
-		c = bn_requests_count(q);
-		bn_metrics_set(q->config.metrics, BN_METRIC_REQUESTS_RUNNING, NULL, c.running);
-		bn_metrics_set(q->config.metrics, BN_METRIC_REQUESTS_WAITING, NULL, c.waiting);
-	}
-}
-
-/* --- telling -------------------------------------------------------------------------------- */
-
-static void emit(struct bn_request *r, struct bn_event *event) BN_ON_LOOP
-{
-	if (r->stream && !r->answered && !r->orphan) {
-		event->head.has_id = true;
-		event->head.id = (struct bn_text){ r->id, r->id_bytes };
-		event->head.has_seq = true;
-		event->head.seq = r->seq++;
-		r->sink.event(r->sink.who, event);
-	}
-}
-
-static void send_queued(struct bn_request *r, uint32_t position) BN_ON_LOOP
-{
-	struct bn_event e = { .kind = BN_EVENT_QUEUED };
-
-	e.body.queued.has_position = true;
-	e.body.queued.position = position;
-	emit(r, &e);
-}
-
-static void send_status(struct bn_request *r, const char *state, double progress) BN_ON_LOOP
-{
-	struct bn_event e = { .kind = BN_EVENT_STATUS };
-
-	e.body.status.has_state = true;
-	e.body.status.state = bn_text_of(state);
-	e.body.status.has_model = true;
-	e.body.status.model = bn_text_of(r->hold.entry->config.name);
-	e.body.status.has_progress = progress >= 0.0;
-	e.body.status.progress = progress;
-	emit(r, &e);
-}
-
-static void send_delta(struct bn_request *r, const struct bn_step_event *step) BN_ON_LOOP
-{
-	struct bn_event e = { .kind = BN_EVENT_DELTA };
-	uint32_t tops[BN_SAMPLER_LOGPROBS_MAX];
-	float top_logprobs[BN_SAMPLER_LOGPROBS_MAX];
-	struct bn_event_delta *d = &e.body.delta;
-
-	d->has_text = true;
-	d->text = step != NULL ? (struct bn_text){ step->text, step->n_text } : bn_text_of("");
-	d->has_n = true;
-	d->n = r->untold;
-	r->untold = 0;
-	if (step != NULL && r->want_logprobs && step->n_tokens > 0) {
-		for (uint32_t i = 0; i < step->n_top; i++) {
-			tops[i] = step->top[i].token;
-			top_logprobs[i] = step->top[i].logprob;
-		}
-		d->has_tokens = true;
-		d->tokens = (struct bn_bytes){ (const unsigned char *)&step->token, 4 };
-		d->has_logprobs = true;
-		d->logprobs = (struct bn_bytes){ (const unsigned char *)&step->logprob, 4 };
-		d->has_top_tokens = step->n_top > 0;
-		d->top_tokens =
-			(struct bn_bytes){ (const unsigned char *)tops, (size_t)step->n_top * 4 };
-		d->has_top_logprobs = step->n_top > 0;
-		d->top_logprobs = (struct bn_bytes){ (const unsigned char *)top_logprobs,
-						     (size_t)step->n_top * 4 };
-	}
-	emit(r, &e);
-}
-
-/* The one place that calls sink.done. */
-static void answer(struct bn_request *r, const struct bn_outcome *outcome,
-		   const struct bn_error *error) BN_ON_LOOP
-{
-	struct bn_requests *q = r->all;
-	const char *word = outcome != NULL ? outcome->finish_reason : bn_status_word(error->status);
-
-	if (r->answered) {
-		return;
-	}
-	r->answered = true;
-	bn_metrics_add(q->config.metrics, BN_METRIC_REQUESTS, word, 1);
-	bn_metrics_observe(q->config.metrics, BN_METRIC_LATENCY, NULL,
-			   (double)(now_ns() - r->start_ns) / 1e9);
-	if (error != NULL && bn_status_code(error->status) == 499) {
-		q->totals.cancelled++;
-		bn_metrics_add(q->config.metrics, BN_METRIC_WASTED_TOKENS, "decode",
-			       r->n_completion);
-	} else if (error != NULL) {
-		q->totals.failed++;
-	}
-	gauge(q);
+	bn_deadline_clear(&c->deadlines, &r->deadline);
+	bn_deadline_clear(&c->deadlines, &r->first_token);
+	bn_admission_answered(&c->admission, &r->place);
+	bn_metrics_add(c->metrics, BN_METRIC_REQUESTS, word, 1);
+	bn_metrics_observe(c->metrics, BN_METRIC_LATENCY, NULL, seconds);
 	bn_log(BN_LOG_DEBUG, "request %" PRIu64 " of uid %u: %s, %" PRIu32 " tokens, %.1f ms",
-	       r->number, (unsigned)r->uid, word, r->n_completion,
-	       (double)(now_ns() - r->start_ns) / 1e6);
-	if (!r->orphan) {
-		r->sink.done(r->sink.who, outcome, error);
+	       r->number, (unsigned)r->place.uid, word, r->n_completion, seconds * 1e3);
+}
+
+static void answer_error(struct bn_request *r, const struct bn_error *err) BN_ON_LOOP
+{
+	struct bn_request_context *c = r->context;
+
+	if (r->answer.is_over) {
+		return; /* abandoned, and back after all */
 	}
+	book(r, bn_status_word(err->status));
+	if (bn_status_code(err->status) == 499) {
+		c->totals.cancelled++;
+		bn_metrics_add(c->metrics, BN_METRIC_WASTED_TOKENS, "decode", r->n_completion);
+	} else {
+		c->totals.failed++;
+	}
+	bn_answer_fail(&r->answer, err);
+}
+
+static void answer_outcome(struct bn_request *r) BN_ON_LOOP
+{
+	const struct bn_sequence *seq = r->work.seq;
+	uint64_t waited = seq->first_step_ns - r->start_ns;
+	struct bn_outcome o = {
+		.entry = r->hold.entry,
+		.finish_reason = bn_finish_word(seq->finish),
+		.seed = bn_recipe_seed(r->recipe),
+		.prompt_tokens = seq->n_prompt,
+		.completion_tokens = seq->n_generated,
+		.queue_ns = waited > r->load_ns ? waited - r->load_ns : 0,
+		.load_ns = r->load_ns,
+		.prefill_ns = seq->prefill_ns,
+		.decode_ns = seq->decode_ns,
+	};
+
+	if (r->answer.is_over) {
+		return; /* abandoned, and back after all */
+	}
+	book(r, o.finish_reason);
+	bn_answer_succeed(&r->answer, &o);
 }
 
 /* --- the end -------------------------------------------------------------------------------- */
 
-static void on_timer_closed(uv_handle_t *handle)
-{
-	struct bn_requests *q = handle->data;
-
-	q->closed(q->closed_who);
-	free(q);
-}
-
 static void dispose(struct bn_request *r) BN_ON_LOOP
 {
-	struct bn_requests *q = r->all;
+	struct bn_request_context *c = r->context;
 
-	bn_assert(r->state == STATE_DONE && r->answered && r->work.seq == NULL);
-	bn_registry_release(q->config.registry, &r->hold);
-	*(r->before != NULL ? &r->before->after : &q->first) = r->after;
-	*(r->after != NULL ? &r->after->before : &q->last) = r->before;
-	q->queue_bytes -= r->prompt_bytes;
+	bn_assert(r->state == STATE_DONE && r->work.seq == NULL);
+	bn_registry_release(c->registry, &r->hold);
+	bn_admission_leave(&c->admission, &r->place);
 	bn_recipe_free(r->recipe);
-	free(r->text);
-	free(r->tokens);
-	free(r->logprobs);
-	free(r->top_tokens);
-	free(r->top_logprobs);
+	bn_answer_finish(&r->answer);
 	free(r);
-	gauge(q);
-	if (q->closing && q->first == NULL) {
-		uv_close((uv_handle_t *)&q->deadlines, on_timer_closed);
-	}
+	c->gone(c->who);
 }
 
 static void run_free(struct bn_job *job) BN_ON_HELPER
 {
-	struct bn_request *r = BN_JOB_OWNER(job, struct bn_request, job);
+	struct bn_request *r = REQUEST_OF(job, job);
 
 	bn_sequence_free(r->work.seq);
 	r->work.seq = NULL;
@@ -318,7 +159,7 @@ static void run_free(struct bn_job *job) BN_ON_HELPER
 
 static void freed(struct bn_job *job) BN_ON_LOOP
 {
-	dispose(BN_JOB_OWNER(job, struct bn_request, job));
+	dispose(REQUEST_OF(job, job));
 }
 
 /* Nothing is out any more: the way every request goes. */
@@ -326,7 +167,7 @@ static void finish(struct bn_request *r) BN_ON_LOOP
 {
 	enter(r, STATE_DONE);
 	if (r->work.seq != NULL) {
-		bn_job_start(r->all->config.loop, &r->job, run_free, freed);
+		bn_job_start(r->context->loop, &r->job, run_free, freed);
 	} else {
 		dispose(r);
 	}
@@ -334,7 +175,7 @@ static void finish(struct bn_request *r) BN_ON_LOOP
 
 static void fail(struct bn_request *r, const struct bn_error *err) BN_ON_LOOP
 {
-	answer(r, NULL, err);
+	answer_error(r, err);
 	finish(r);
 }
 
@@ -346,12 +187,14 @@ static void end(struct bn_request *r, const struct bn_error *reason) BN_ON_LOOP
 		return;
 	}
 	r->end = *reason;
+	bn_deadline_clear(&r->context->deadlines, &r->deadline);
+	bn_deadline_clear(&r->context->deadlines, &r->first_token);
 	switch (r->state) {
 	case STATE_PREPARE:
 		atomic_store_explicit(&r->stop, true, memory_order_relaxed);
 		break;
 	case STATE_RUN:
-		bn_scheduler_cancel(r->all->config.scheduler, r->number, reason->status);
+		bn_scheduler_cancel(r->context->scheduler, r->number, reason->status);
 		break;
 	default:
 		fail(r, &r->end);
@@ -374,7 +217,7 @@ void bn_request_cancel(struct bn_request *r, enum bn_status reason)
 
 void bn_request_orphan(struct bn_request *r)
 {
-	r->orphan = true;
+	bn_answer_silence(&r->answer);
 	end_for(r, BN_E_CANCELLED);
 }
 
@@ -385,7 +228,15 @@ void bn_request_pause(struct bn_request *r, bool pause)
 	}
 	r->paused = pause;
 	if (r->state == STATE_RUN) {
-		bn_scheduler_pause(r->all->config.scheduler, r->number, pause);
+		bn_scheduler_pause(r->context->scheduler, r->number, pause);
+	}
+}
+
+void bn_request_abandon(struct bn_request *r, const struct bn_error *err)
+{
+	if (r->state == STATE_RUN) {
+		end(r, err);
+		answer_error(r, err);
 	}
 }
 
@@ -405,148 +256,46 @@ static const char *where(const struct bn_request *r)
 	}
 }
 
-static void on_deadline(uv_timer_t *timer);
-
-/* The clock rings at the earliest deadline of all. */
-static void set_clock(struct bn_requests *q) BN_ON_LOOP
+static void pass(struct bn_request *r, const char *what, uint32_t ms) BN_ON_LOOP
 {
-	uint64_t now = uv_now(q->config.loop);
-	uint64_t due = UINT64_MAX;
+	struct bn_error err;
 
-	for (const struct bn_request *r = q->first; r != NULL; r = r->after) {
-		if (r->end.status != BN_OK || r->answered) {
-			continue;
-		}
-		if (r->deadline_ms != 0 && r->deadline_ms < due) {
-			due = r->deadline_ms;
-		}
-		if (r->first_token_ms != 0 && r->first_token_ms < due) {
-			due = r->first_token_ms;
-		}
-	}
-	if (due == UINT64_MAX) {
-		uv_timer_stop(&q->deadlines);
-	} else {
-		uv_timer_start(&q->deadlines, on_deadline, due > now ? due - now : 0, 0);
-	}
+	bn_fail(&err, BN_E_DEADLINE, "%s of %" PRIu32 " ms passed %s", what, ms, where(r));
+	bn_error_number(&err, "deadline_ms", ms);
+	end(r, &err);
 }
 
-static void on_deadline(uv_timer_t *timer)
+static void on_deadline(struct bn_deadline *d)
 {
-	struct bn_requests *q = timer->data;
-	uint64_t now = uv_now(q->config.loop);
-	struct bn_request *after;
-
 	bn_enter_loop();
-	for (struct bn_request *r = q->first; r != NULL; r = after) {
-		bool total = r->deadline_ms != 0 && r->deadline_ms <= now;
-		bool first = r->first_token_ms != 0 && r->first_token_ms <= now;
-		struct bn_error err;
+	pass(REQUEST_OF(d, deadline), "deadline_ms", d->ms);
+}
 
-		after = r->after;
-		if (!total && !first) {
-			continue;
-		}
-		bn_fail(&err, BN_E_DEADLINE, "%s of %" PRIu32 " ms passed %s",
-			total ? "deadline_ms" : "ttft_deadline_ms",
-			total ? r->asked_deadline_ms : r->asked_first_ms, where(r));
-		bn_error_number(&err, "deadline_ms",
-				total ? r->asked_deadline_ms : r->asked_first_ms);
-		r->deadline_ms = 0;
-		r->first_token_ms = 0;
-		end(r, &err);
-	}
-	set_clock(q);
+static void on_first_token_due(struct bn_deadline *d)
+{
+	bn_enter_loop();
+	pass(REQUEST_OF(d, first_token), "ttft_deadline_ms", d->ms);
 }
 
 /* --- running -------------------------------------------------------------------------------- */
 
-/* Room for one more; what a result cannot hold ends the request. */
-static bool keep_token(struct bn_request *r, const struct bn_step_event *e) BN_ON_LOOP
-{
-	uint32_t i = r->n_tokens;
-
-	if (i == r->token_room) {
-		uint32_t room = i == 0 ? 64 : i * 2;
-		size_t tops = (size_t)room * (e->n_top > 0 ? e->n_top : 1);
-		void *tokens = realloc(r->tokens, room * sizeof(uint32_t));
-		void *logprobs, *top_tokens, *top_logprobs;
-
-		r->tokens = tokens != NULL ? tokens : r->tokens;
-		logprobs = realloc(r->logprobs, room * sizeof(float));
-		r->logprobs = logprobs != NULL ? logprobs : r->logprobs;
-		top_tokens = realloc(r->top_tokens, tops * sizeof(uint32_t));
-		r->top_tokens = top_tokens != NULL ? top_tokens : r->top_tokens;
-		top_logprobs = realloc(r->top_logprobs, tops * sizeof(float));
-		r->top_logprobs = top_logprobs != NULL ? top_logprobs : r->top_logprobs;
-		if (tokens == NULL || logprobs == NULL || top_tokens == NULL ||
-		    top_logprobs == NULL) {
-			return false;
-		}
-		r->token_room = room;
-		r->n_top = e->n_top;
-	}
-	r->tokens[i] = e->token;
-	r->logprobs[i] = e->logprob;
-	for (uint32_t k = 0; k < e->n_top && k < r->n_top; k++) {
-		r->top_tokens[(size_t)i * r->n_top + k] = e->top[k].token;
-		r->top_logprobs[(size_t)i * r->n_top + k] = e->top[k].logprob;
-	}
-	r->n_tokens++;
-	return true;
-}
-
-static bool keep_text(struct bn_request *r, const struct bn_step_event *e) BN_ON_LOOP
-{
-	if (r->n_text + e->n_text > r->text_room) {
-		size_t room = (r->n_text + e->n_text) * 2;
-		char *text = realloc(r->text, room);
-
-		if (text == NULL) {
-			return false;
-		}
-		r->text = text;
-		r->text_room = room;
-	}
-	memcpy(r->text + r->n_text, e->text, e->n_text);
-	r->n_text += e->n_text;
-	return true;
-}
-
 static void on_token(struct bn_request *r, const struct bn_step_event *e) BN_ON_LOOP
 {
-	struct bn_requests *q = r->all;
+	struct bn_request_context *c = r->context;
 	uint64_t now = now_ns();
-	bool good = true;
 
 	if (e->n_tokens > 0) {
 		bool first = r->n_completion == 0;
 
-		bn_metrics_observe(q->config.metrics, first ? BN_METRIC_TTFT : BN_METRIC_TPOT, NULL,
+		bn_metrics_observe(c->metrics, first ? BN_METRIC_TTFT : BN_METRIC_TPOT, NULL,
 				   (double)(now - (first ? r->start_ns : r->last_token_ns)) / 1e9);
 		r->last_token_ns = now;
 		r->n_completion += e->n_tokens;
-		r->untold += e->n_tokens;
-		q->totals.completion_tokens += e->n_tokens;
-		bn_metrics_add(q->config.metrics, BN_METRIC_GENERATION_TOKENS, NULL, e->n_tokens);
-		if (r->first_token_ms != 0) {
-			r->first_token_ms = 0;
-			set_clock(q);
-		}
+		c->totals.completion_tokens += e->n_tokens;
+		bn_metrics_add(c->metrics, BN_METRIC_GENERATION_TOKENS, NULL, e->n_tokens);
+		bn_deadline_clear(&c->deadlines, &r->first_token);
 	}
-	if (r->stream) {
-		if (e->n_text > 0 || (r->want_logprobs && e->n_tokens > 0)) {
-			send_delta(r, e);
-		}
-		return;
-	}
-	if (e->n_text > 0) {
-		good = keep_text(r, e);
-	}
-	if (good && r->want_logprobs && e->n_tokens > 0) {
-		good = keep_token(r, e);
-	}
-	if (!good) {
+	if (!bn_answer_token(&r->answer, e)) {
 		struct bn_error err;
 
 		bn_fail(&err, BN_E_MEMORY, "no memory to collect the answer; ask for a stream");
@@ -554,95 +303,49 @@ static void on_token(struct bn_request *r, const struct bn_step_event *e) BN_ON_
 	}
 }
 
-static void succeed(struct bn_request *r) BN_ON_LOOP
-{
-	const struct bn_sequence *seq = r->work.seq;
-	struct bn_outcome o = {
-		.id = { r->id, r->id_bytes },
-		.entry = r->hold.entry,
-		.text = { r->text != NULL ? r->text : "", r->n_text },
-		.finish_reason = bn_finish_word(seq->finish),
-		.seed = bn_recipe_seed(r->recipe),
-		.prompt_tokens = seq->n_prompt,
-		.completion_tokens = seq->n_generated,
-		.load_ns = r->load_ns,
-		.prefill_ns = seq->prefill_ns,
-		.decode_ns = seq->decode_ns,
-		.has_logprobs = r->want_logprobs,
-		.n_tokens = r->n_tokens,
-		.n_top = r->n_top,
-		.tokens = r->tokens,
-		.logprobs = r->logprobs,
-		.top_tokens = r->top_tokens,
-		.top_logprobs = r->top_logprobs,
-	};
-	uint64_t waited = seq->first_step_ns - r->start_ns;
-
-	o.queue_ns = waited > r->load_ns ? waited - r->load_ns : 0;
-	if (r->untold > 0) {
-		send_delta(r, NULL);
-	}
-	answer(r, &o, NULL);
-}
-
 static void on_done(struct bn_request *r) BN_ON_LOOP
 {
 	const struct bn_sequence *seq = r->work.seq;
 	uint32_t read = seq->n_past < seq->n_prompt ? seq->n_past : seq->n_prompt;
 
-	r->all->totals.prompt_tokens += read;
-	bn_metrics_add(r->all->config.metrics, BN_METRIC_PROMPT_TOKENS, NULL, read);
+	r->context->totals.prompt_tokens += read;
+	bn_metrics_add(r->context->metrics, BN_METRIC_PROMPT_TOKENS, NULL, read);
 	switch (seq->finish) {
 	case BN_FINISH_STOP:
 	case BN_FINISH_LENGTH:
 		if (r->end.status != BN_OK && r->end.status != BN_E_CANCELLED) {
-			answer(r, NULL, &r->end); /* too late, or not fit to be told */
+			answer_error(r, &r->end); /* too late, or not fit to be told */
 		} else {
-			succeed(r);
+			answer_outcome(r);
 		}
 		break;
 	case BN_FINISH_CANCELLED:
-		answer(r, NULL, &r->end);
+		answer_error(r, &r->end);
 		break;
 	default:
-		answer(r, NULL, &seq->error);
+		answer_error(r, &seq->error);
 		break;
 	}
 	finish(r);
 }
 
-void bn_requests_on_step(struct bn_requests *q, const struct bn_step_event *event)
+void bn_request_on_step(const struct bn_step_event *event)
 {
-	struct bn_request *r;
+	struct bn_request *r = REQUEST_OF(event->work, work);
 
-	if (event->kind == BN_STEP_STEP) {
-		bn_metrics_add(q->config.metrics, BN_METRIC_STEPS, NULL, 1);
-		bn_metrics_observe(q->config.metrics, BN_METRIC_STEP_SECONDS, NULL,
-				   (double)event->ns / 1e9);
-		return;
-	}
-	r = (struct bn_request *)(void *)((char *)event->work - offsetof(struct bn_request, work));
 	bn_assert(r->state == STATE_RUN && r->number == event->id);
 	switch (event->kind) {
 	case BN_STEP_BEGUN:
 		r->begun = true;
-		bn_metrics_observe(q->config.metrics, BN_METRIC_QUEUE_WAIT,
-				   r->priority == BN_PRIORITY_INTERACTIVE ? "interactive"
-				   : r->priority == BN_PRIORITY_BATCH     ? "batch"
-									  : "normal",
+		bn_metrics_observe(r->context->metrics, BN_METRIC_QUEUE_WAIT,
+				   r->place.priority == BN_PRIORITY_INTERACTIVE ? "interactive"
+				   : r->place.priority == BN_PRIORITY_BATCH     ? "batch"
+										: "normal",
 				   (double)(now_ns() - r->start_ns) / 1e9);
 		break;
-	case BN_STEP_PROGRESS: {
-		struct bn_event e = { .kind = BN_EVENT_PROGRESS };
-
-		e.body.progress.has_processed = true;
-		e.body.progress.processed = event->n_past;
-		e.body.progress.has_total = true;
-		e.body.progress.total = event->n_prompt;
-		e.body.progress.has_cached = true;
-		emit(r, &e);
+	case BN_STEP_PROGRESS:
+		bn_answer_progress(&r->answer, event->n_past, event->n_prompt);
 		break;
-	}
 	case BN_STEP_TOKEN:
 		on_token(r, event);
 		break;
@@ -667,24 +370,22 @@ static void run(struct bn_request *r) BN_ON_LOOP
 		return;
 	}
 	bn_recipe_settle(r->recipe);
-	r->all->queue_bytes -= r->prompt_bytes;
-	r->prompt_bytes = 0;
 	r->work.id = r->number;
 	r->work.tenant = e->tenant;
-	r->work.uid = r->uid;
+	r->work.uid = r->place.uid;
 	r->work.weight = (uint32_t)e->config.weight;
-	r->work.want_progress = r->stream && r->want_progress;
+	r->work.want_progress = r->answer.stream && r->want_progress;
 	enter(r, STATE_RUN);
 	r->work.start_paused = r->paused;
-	bn_scheduler_submit(r->all->config.scheduler, &r->work);
-	gauge(r->all);
+	bn_scheduler_submit(r->context->scheduler, &r->work);
+	bn_admission_run(&r->context->admission, &r->place);
 }
 
 /* --- preparing ------------------------------------------------------------------------------ */
 
 static void run_prepare(struct bn_job *job) BN_ON_HELPER
 {
-	struct bn_request *r = BN_JOB_OWNER(job, struct bn_request, job);
+	struct bn_request *r = REQUEST_OF(job, job);
 
 	r->prepared =
 		bn_recipe_prepare(r->recipe, r->model, &r->defaults, &r->stop, &r->prepare_error);
@@ -692,7 +393,7 @@ static void run_prepare(struct bn_job *job) BN_ON_HELPER
 
 static void prepared(struct bn_job *job) BN_ON_LOOP
 {
-	struct bn_request *r = BN_JOB_OWNER(job, struct bn_request, job);
+	struct bn_request *r = REQUEST_OF(job, job);
 
 	if (r->end.status != BN_OK) {
 		fail(r, &r->end);
@@ -700,7 +401,7 @@ static void prepared(struct bn_job *job) BN_ON_LOOP
 		fail(r, &r->prepare_error);
 	} else {
 		enter(r, STATE_MEMORY);
-		bn_registry_reserve(r->all->config.registry, &r->hold, bn_recipe_need(r->recipe));
+		bn_registry_reserve(r->context->registry, &r->hold, bn_recipe_need(r->recipe));
 	}
 }
 
@@ -712,30 +413,22 @@ static void prepare(struct bn_request *r) BN_ON_LOOP
 	if (!r->was_ready && r->load_ns == 0) {
 		r->load_ns = now_ns() - r->start_ns;
 	}
-	if (r->told_loading) {
-		send_status(r, "ready", -1.0);
-	}
+	bn_answer_loaded(&r->answer, e->config.name);
 	if (r->has_keep_alive) {
-		bn_registry_keep_alive(r->all->config.registry, e, r->keep_alive_ms);
+		bn_registry_keep_alive(r->context->registry, e, r->keep_alive_ms);
 	}
 	memcpy(r->digest, e->info.digest, sizeof(r->digest));
 	r->model = e->model;
 	r->defaults.sampling = e->config.sampling;
 	r->defaults.max_tokens = e->config.max_tokens;
-	bn_job_start(r->all->config.loop, &r->job, run_prepare, prepared);
+	bn_job_start(r->context->loop, &r->job, run_prepare, prepared);
 }
 
 /* --- model and memory ----------------------------------------------------------------------- */
 
-static struct bn_request *of_hold(struct bn_hold *h)
-{
-	return (struct bn_request *)(void *)((char *)h - offsetof(struct bn_request, hold));
-}
-
 static void on_granted(struct bn_hold *h)
 {
-	struct bn_request *r = of_hold(h);
-	struct bn_requests *q = r->all;
+	struct bn_request *r = REQUEST_OF(h, hold);
 	struct bn_entry *e = h->entry;
 
 	bn_enter_loop();
@@ -743,9 +436,9 @@ static void on_granted(struct bn_hold *h)
 		prepare(r);
 	} else if (memcmp(r->digest, e->info.digest, sizeof(r->digest)) != 0) {
 		/* It left and came back as another file: the tokens may mean something else. */
-		bn_registry_release(q->config.registry, h);
+		bn_registry_release(r->context->registry, h);
 		enter(r, STATE_MODEL);
-		bn_registry_hold(q->config.registry, h, e);
+		bn_registry_hold(r->context->registry, h, e);
 	} else {
 		run(r);
 	}
@@ -754,24 +447,19 @@ static void on_granted(struct bn_hold *h)
 static void on_failed(struct bn_hold *h, const struct bn_error *err)
 {
 	bn_enter_loop();
-	fail(of_hold(h), err);
+	fail(REQUEST_OF(h, hold), err);
 }
 
 static void on_waiting(struct bn_hold *h, uint32_t position, double loaded)
 {
-	struct bn_request *r = of_hold(h);
-	uint64_t now = uv_now(r->all->config.loop);
+	struct bn_request *r = REQUEST_OF(h, hold);
 
 	bn_enter_loop();
 	if (loaded >= 0.0) {
-		if (!r->told_loading || now - r->status_ms >= STATUS_MS) {
-			r->told_loading = true;
-			r->status_ms = now;
-			send_status(r, "loading", loaded);
-		}
-	} else if (position != r->position) {
-		r->position = position;
-		send_queued(r, position);
+		bn_answer_loading(&r->answer, h->entry->config.name, loaded,
+				  uv_now(r->context->loop));
+	} else {
+		bn_answer_queued(&r->answer, position);
 	}
 }
 
@@ -783,102 +471,47 @@ static const struct bn_hold_hooks hold_hooks = {
 
 /* --- starting ------------------------------------------------------------------------------- */
 
-static enum bn_status full(struct bn_error *err, enum bn_status status, const char *what,
-			   uint32_t n, uint32_t limit)
-{
-	bn_fail(err, status, "%s: %" PRIu32 " of %" PRIu32 " waiting", what, n, limit);
-	bn_error_number(err, "retry_after_ms", 1000);
-	bn_error_number(err, "queue_depth", n);
-	bn_error_number(err, "limit", limit);
-	return status;
-}
-
-/* Whether there is room for one more who waits. */
-static enum bn_status admit(struct bn_requests *q, const struct bn_request *r,
-			    const struct bn_entry *e, bool no_wait, struct bn_error *err) BN_ON_LOOP
-{
-	const struct bn_requests_limits *l = &q->config.limits;
-	uint32_t mine = bn_requests_count_uid(q, r->uid).waiting;
-	uint32_t here = bn_requests_count_model(q, e).waiting;
-	struct bn_requests_count all = bn_requests_count(q);
-
-	if (mine >= l->queue_per_user) {
-		return full(err, BN_E_QUEUE_FULL, "client queue full", mine, l->queue_per_user);
-	}
-	if (here >= l->queue_per_model) {
-		return full(err, BN_E_OVERLOADED, "the queue of this model is full", here,
-			    l->queue_per_model);
-	}
-	if (all.waiting >= l->queue) {
-		return full(err, BN_E_OVERLOADED, "the queue is full", all.waiting, l->queue);
-	}
-	if (q->queue_bytes + r->prompt_bytes > QUEUE_BYTES_MAX) {
-		bn_fail(err, BN_E_OVERLOADED,
-			"the prompts that wait fill their %d MiB; try again later",
-			QUEUE_BYTES_MAX >> 20);
-		bn_error_number(err, "retry_after_ms", 1000);
-		return BN_E_OVERLOADED;
-	}
-	if (no_wait && all.running >= l->max_batch) {
-		bn_fail(err, BN_E_OVERLOADED,
-			"all %" PRIu32 " places are taken, and the request said queue: \"fail\"",
-			l->max_batch);
-		bn_error_number(err, "retry_after_ms", 1000);
-		return BN_E_OVERLOADED;
-	}
-	return BN_OK;
-}
-
 static const struct bn_params_generation *given_of(const struct bn_request_order *o)
 {
 	return o->method == BN_METHOD_COMPLETIONS ? &o->params->completions.group
 						  : &o->params->chat_completions.group;
 }
 
-static void set_up(struct bn_request *r, const struct bn_request_order *o) BN_ON_LOOP
+static void set_up(struct bn_request *r, const struct bn_request_order *o,
+		   struct bn_entry *e) BN_ON_LOOP
 {
 	const struct bn_params_generation *g = given_of(o);
-	uint64_t now = uv_now(r->all->config.loop);
 
-	bn_assert(o->id.n <= sizeof(r->id));
-	memcpy(r->id, o->id.at, o->id.n);
-	r->id_bytes = (uint32_t)o->id.n;
-	r->uid = o->uid;
-	r->sink = o->sink;
+	r->place.uid = o->uid;
+	r->place.entry = e;
+	r->place.priority = g->has_priority ? (enum bn_priority)g->priority : BN_PRIORITY_NORMAL;
+	r->answer.sink = o->sink;
+	r->answer.stream = g->has_stream && g->stream;
+	r->answer.want_logprobs = g->has_logprobs;
 	r->paused = o->paused;
-	r->priority = g->has_priority ? (enum bn_priority)g->priority : BN_PRIORITY_NORMAL;
-	r->stream = g->has_stream && g->stream;
 	r->want_progress = g->has_return_progress && g->return_progress;
-	r->want_logprobs = g->has_logprobs;
 	r->has_keep_alive = g->has_keep_alive;
 	r->keep_alive_ms = g->keep_alive;
-	r->position = UINT32_MAX;
+	r->was_ready = e->state == BN_ENTRY_READY;
 	r->start_ns = now_ns();
-	if (g->has_deadline_ms) {
-		r->asked_deadline_ms = (uint32_t)g->deadline_ms;
-		r->deadline_ms = now + (uint64_t)g->deadline_ms;
-	}
-	if (g->has_ttft_deadline_ms) {
-		r->asked_first_ms = (uint32_t)g->ttft_deadline_ms;
-		r->first_token_ms = now + (uint64_t)g->ttft_deadline_ms;
-	}
+	r->deadline.passed = on_deadline;
+	r->first_token.passed = on_first_token_due;
 	r->hold.hooks = &hold_hooks;
 	r->hold.uid = o->uid;
 	r->hold.no_load = g->has_autoload && !g->autoload;
 	r->hold.no_wait = g->has_queue && g->queue == BN_QUEUE_FAIL;
 }
 
-enum bn_status bn_request_start(struct bn_requests *q, const struct bn_request_order *order,
-				struct bn_request **out, struct bn_error *err)
+enum bn_status bn_request_start(struct bn_request_context *context,
+				const struct bn_request_order *order, struct bn_request **out,
+				struct bn_error *err)
 {
+	const struct bn_params_generation *g = given_of(order);
 	struct bn_request *r;
 	struct bn_entry *e;
 	enum bn_status status;
 
-	if (q->draining) {
-		return bn_fail(err, BN_E_DRAINING, "%s", bn_status_sentence(BN_E_DRAINING));
-	}
-	status = bn_registry_find(q->config.registry, given_of(order)->model, &e, err);
+	status = bn_registry_find(context->registry, g->model, &e, err);
 	if (status != BN_OK) {
 		return status;
 	}
@@ -886,108 +519,32 @@ enum bn_status bn_request_start(struct bn_requests *q, const struct bn_request_o
 	if (r == NULL) {
 		return bn_fail(err, BN_E_MEMORY, "no memory for the request");
 	}
-	r->all = q;
-	set_up(r, order);
+	r->context = context;
+	set_up(r, order, e);
 	status = bn_recipe_new(&r->recipe, order->method, order->params, err);
 	if (status == BN_OK) {
-		r->prompt_bytes = bn_recipe_bytes(r->recipe);
-		status = admit(q, r, e, r->hold.no_wait, err);
+		r->place.prompt_bytes = bn_recipe_bytes(r->recipe);
+		status = bn_admission_enter(&context->admission, &r->place, r->hold.no_wait, err);
 	}
 	if (status != BN_OK) {
 		bn_recipe_free(r->recipe);
 		free(r);
 		return status;
 	}
-	r->number = ++q->number;
-	q->totals.requests++;
-	q->queue_bytes += r->prompt_bytes;
-	r->before = q->last;
-	*(q->last != NULL ? &q->last->after : &q->first) = r;
-	q->last = r;
-	r->was_ready = e->state == BN_ENTRY_READY;
-	bn_registry_hold(q->config.registry, &r->hold, e);
-	if (r->deadline_ms != 0 || r->first_token_ms != 0) {
-		set_clock(q);
+	r->number = ++context->totals.requests;
+	bn_registry_hold(context->registry, &r->hold, e);
+	if (g->has_deadline_ms) {
+		bn_deadline_set(&context->deadlines, &r->deadline, (uint32_t)g->deadline_ms);
 	}
-	gauge(q);
+	if (g->has_ttft_deadline_ms) {
+		bn_deadline_set(&context->deadlines, &r->first_token,
+				(uint32_t)g->ttft_deadline_ms);
+	}
 	*out = r;
 	return BN_OK;
 }
 
-/* --- all of them ---------------------------------------------------------------------------- */
-
-enum bn_status bn_requests_new(struct bn_requests **out, const struct bn_requests_config *config,
-			       struct bn_error *err)
+struct bn_request *bn_request_of(struct bn_place *p)
 {
-	struct bn_requests *q = calloc(1, sizeof(*q));
-
-	if (q == NULL) {
-		return bn_fail(err, BN_E_MEMORY, "no memory for requests");
-	}
-	q->config = *config;
-	uv_timer_init(config->loop, &q->deadlines);
-	q->deadlines.data = q;
-	*out = q;
-	return BN_OK;
-}
-
-void bn_requests_set_limits(struct bn_requests *q, const struct bn_requests_limits *limits)
-{
-	q->config.limits = *limits;
-}
-
-void bn_requests_drain(struct bn_requests *q)
-{
-	q->draining = true;
-}
-
-void bn_requests_cancel_all(struct bn_requests *q, enum bn_status reason)
-{
-	struct bn_request *after;
-
-	for (struct bn_request *r = q->first; r != NULL; r = after) {
-		after = r->after;
-		end_for(r, reason);
-	}
-}
-
-uint32_t bn_requests_cancel_model(struct bn_requests *q, const struct bn_entry *e,
-				  enum bn_status reason)
-{
-	struct bn_request *after;
-	uint32_t n = 0;
-
-	for (struct bn_request *r = q->first; r != NULL; r = after) {
-		after = r->after;
-		if (r->hold.entry == e && r->end.status == BN_OK && r->state != STATE_DONE) {
-			end_for(r, reason);
-			n++;
-		}
-	}
-	return n;
-}
-
-void bn_requests_abandon(struct bn_requests *q)
-{
-	struct bn_error err;
-
-	bn_fail(&err, BN_E_INTERNAL, "the workers do not move; the request was given up");
-	for (struct bn_request *r = q->first; r != NULL; r = r->after) {
-		if (r->state == STATE_RUN && !r->answered) {
-			end(r, &err);
-			answer(r, NULL, &err);
-		}
-	}
-}
-
-void bn_requests_close(struct bn_requests *q, void (*closed)(void *who), void *who)
-{
-	bn_assert(!q->closing);
-	q->draining = true;
-	q->closing = true;
-	q->closed = closed;
-	q->closed_who = who;
-	if (q->first == NULL) {
-		uv_close((uv_handle_t *)&q->deadlines, on_timer_closed);
-	}
+	return REQUEST_OF(p, place);
 }

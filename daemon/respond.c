@@ -205,7 +205,6 @@ void bn_respond_outcome(struct bn_pack *p, enum bn_method method, const struct b
 {
 	size_t tops = (size_t)o->n_tokens * o->n_top;
 
-	bn_pack_text(p, "id", o->id);
 	bn_pack_str(p, "model", o->entry->config.name);
 	bn_pack_str(p, "digest", o->entry->info.digest);
 	bn_pack_str(p, "kernel", o->entry->info.kernel);
@@ -219,7 +218,7 @@ void bn_respond_outcome(struct bn_pack *p, enum bn_method method, const struct b
 	} else if (!streamed) {
 		bn_pack_text(p, "text", o->text);
 	}
-	if (o->has_logprobs && !streamed) {
+	if (o->has_logprobs) {
 		bn_pack_u32s(p, "tokens", o->tokens, o->n_tokens);
 		bn_pack_f32s(p, "logprobs", o->logprobs, o->n_tokens);
 		if (tops > 0) {

@@ -9,7 +9,7 @@
 
 #include "daemon/budget.h"
 #include "daemon/registry.h"
-#include "daemon/request.h"
+#include "daemon/requests.h"
 #include "proto/pack.h"
 #include "proto/params.h"
 #include "proto/role.h"
@@ -28,7 +28,7 @@ void bn_respond_departures(struct bn_pack *p, const struct bn_registry *r) BN_ON
 void bn_respond_list(struct bn_pack *p, struct bn_registry *r) BN_ON_LOOP;
 void bn_respond_show(struct bn_pack *p, const struct bn_entry *e) BN_ON_LOOP;
 
-/* The result of completions or chat.completions. `streamed` leaves the text out. */
+/* The result of completions or chat.completions, but the id. `streamed` leaves the text out. */
 void bn_respond_outcome(struct bn_pack *p, enum bn_method method, const struct bn_outcome *o,
 			bool streamed) BN_ON_LOOP;
 

@@ -2,40 +2,25 @@
  * Accepting is done here with accept4(2) and not by libuv, for two reasons: libuv's answer to a
  * full descriptor table is to close everybody who waits without a word, and a peer over a limit
  * is to be told so before any memory is spent on it.
- *
- * How a created socket comes to its place without a moment in which somebody else could reach it
- * or two daemons could both think they own it:
- *   1. flock() on <path>.lock, kept until we end: among bnds, the lock decides.
- *   2. connect() to <path>: whoever answers is alive, and not ours to replace.
- *   3. A socket of mode 0600 is bound to <path>.new, gets group and mode, listens.
- *   4. rename() puts it over the stale one, or in the empty place, in one step.
  */
 #include "daemon/server.h"
 
+#include "daemon/listener.h"
 #include "daemon/log.h"
 #include "proto/assert.h"
 #include "proto/message.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 enum {
-	PATH_MOST = 100, /* leaves room for ".lock" in sun_path (108 with its NUL) */
-	PATH_ROOM = PATH_MOST + 8,
-	BACKLOG = 1024,
 	ACCEPTS_AT_ONCE = 64,
 	PAUSE_MS = 100,
-	GROUP_BYTES_MAX = 1 << 20,
 };
 
 struct bn_server {
@@ -47,14 +32,11 @@ struct bn_server {
 	struct bn_metrics *metrics;
 	uint64_t clients;
 	uint64_t per_user;
-	int listener;         /* -1: the door is shut */
-	int spare;            /* given up for a moment to tell a caller that descriptors are out */
-	int lock;             /* on <path>.lock; -1 when the socket is not ours */
-	char path[PATH_ROOM]; /* of a socket we made; "" when it is not ours */
-	dev_t device;         /* of that socket, so that we remove no other */
-	ino_t inode;
+	struct bn_listener listener; /* while is_open */
+	int spare; /* given up for a moment to tell a caller that descriptors are out */
 	struct bn_log_limit full_limit;
 	uint32_t ending;  /* handles and objects on their way out */
+	bool is_open;     /* the socket */
 	bool is_watching; /* `door` is an open handle */
 	bool is_stopping;
 	void (*stopped)(void *who);
@@ -93,8 +75,6 @@ enum bn_status bn_server_new(struct bn_server **out, uv_loop_t *loop,
 	s->loop = loop;
 	s->auth = auth;
 	s->metrics = metrics;
-	s->listener = -1;
-	s->lock = -1;
 	s->full_limit.interval_ns = UINT64_C(10000000000);
 	s->full_limit.burst = 3;
 	take_limits(s, config);
@@ -102,239 +82,6 @@ enum bn_status bn_server_new(struct bn_server **out, uv_loop_t *loop,
 	s->pause.data = s;
 	s->door.data = s;
 	*out = s;
-	return BN_OK;
-}
-
-/* --- the socket ---------------------------------------------------------------------------- */
-
-static enum bn_status system_error(struct bn_error *err, const char *path, const char *what)
-{
-	enum bn_status status =
-		errno == EACCES || errno == EPERM || errno == EROFS ? BN_E_PERMISSION : BN_E_IO;
-
-	return bn_fail(err, status, "socket '%s': %s: %s", path, what, strerror(errno));
-}
-
-static void fill_address(struct sockaddr_un *address, const char *path)
-{
-	memset(address, 0, sizeof(*address));
-	address->sun_family = AF_UNIX;
-	bn_assert(strlen(path) < sizeof(address->sun_path));
-	strcpy(address->sun_path, path);
-}
-
-static enum bn_status find_group(const char *name, gid_t *gid, struct bn_error *err)
-{
-	struct group group, *found = NULL;
-	unsigned long long number;
-	char *end;
-	size_t n = 1024;
-	int rc = ERANGE;
-
-	errno = 0;
-	number = strtoull(name, &end, 10);
-	if (name[0] >= '0' && name[0] <= '9' && *end == '\0' && errno == 0 && number < UINT32_MAX) {
-		*gid = (gid_t)number;
-		return BN_OK;
-	}
-	while (rc == ERANGE && n <= GROUP_BYTES_MAX) {
-		char *buffer = malloc(n);
-
-		if (buffer == NULL) {
-			return bn_fail(err, BN_E_MEMORY, "no memory to look up group '%s'", name);
-		}
-		rc = getgrnam_r(name, &group, buffer, n, &found);
-		if (found != NULL) {
-			*gid = found->gr_gid;
-		}
-		free(buffer);
-		n *= 4;
-	}
-	if (found == NULL) {
-		return bn_fail(err, BN_E_CONFIG,
-			       "socket.group: there is no group '%s' on this machine", name);
-	}
-	return BN_OK;
-}
-
-/* Step 1. The file stays: removing it would let two daemons lock two different files. */
-static enum bn_status take_lock(const char *path, int *lock, struct bn_error *err)
-{
-	char name[PATH_ROOM];
-	int fd;
-
-	snprintf(name, sizeof(name), "%.*s.lock", PATH_MOST, path);
-	fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-	if (fd < 0) {
-		return system_error(err, path, "its lock file");
-	}
-	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-		enum bn_status status = errno == EWOULDBLOCK
-						? bn_fail(err, BN_E_CONFLICT,
-							  "socket '%s': another bnd serves it: "
-							  "stop that one, or give "
-							  "this one another socket.path",
-							  path)
-						: system_error(err, path, "its lock file");
-
-		close(fd);
-		return status;
-	}
-	*lock = fd;
-	return BN_OK;
-}
-
-/* Step 2. BN_OK: nothing there, or a socket nobody listens on. */
-static enum bn_status check_place(const char *path, struct bn_error *err)
-{
-	struct sockaddr_un address;
-	struct stat about;
-	int fd, rc;
-
-	if (lstat(path, &about) != 0) {
-		return errno == ENOENT ? BN_OK : system_error(err, path, "cannot be looked at");
-	}
-	if (!S_ISSOCK(about.st_mode)) {
-		return bn_fail(err, BN_E_CONFLICT,
-			       "socket '%s': something that is no socket lies there: remove it or "
-			       "choose another socket.path",
-			       path);
-	}
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0) {
-		return system_error(err, path, "socket");
-	}
-	fill_address(&address, path);
-	rc = connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0 ? 0 : errno;
-	close(fd);
-	if (rc == ECONNREFUSED || rc == ENOENT) {
-		return BN_OK;
-	}
-	if (rc == 0 || rc == EAGAIN) { /* EAGAIN: alive, with a full backlog */
-		return bn_fail(
-			err, BN_E_CONFLICT,
-			"socket '%s': somebody is listening there already: stop that service, "
-			"or choose another socket.path",
-			path);
-	}
-	return bn_fail(err, BN_E_CONFLICT,
-		       "socket '%s': cannot tell whether somebody listens there: %s", path,
-		       strerror(rc));
-}
-
-/* Step 3. On success *out listens at `name` and has its group and mode. */
-static enum bn_status make_socket(const char *path, const char *name, const char *group,
-				  uint32_t mode, int *out, struct bn_error *err)
-{
-	struct sockaddr_un address;
-	gid_t gid = (gid_t)-1;
-	int fd;
-
-	if (group[0] != '\0') {
-		enum bn_status status = find_group(group, &gid, err);
-
-		if (status != BN_OK) {
-			return status;
-		}
-	}
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0) {
-		return system_error(err, path, "socket");
-	}
-	unlink(name);
-	fill_address(&address, name);
-	/* On Linux bind() takes the mode from the descriptor; umask is the process's, so no umask.
-	 */
-	if (fchmod(fd, 0600) != 0 ||
-	    bind(fd, (const struct sockaddr *)&address, sizeof(address)) != 0) {
-		enum bn_status status = system_error(err, path, "cannot be made");
-
-		close(fd);
-		return status;
-	}
-	if ((gid != (gid_t)-1 && chown(name, (uid_t)-1, gid) != 0) || chmod(name, mode) != 0 ||
-	    listen(fd, BACKLOG) != 0) {
-		enum bn_status status = system_error(
-			err, path, "cannot be given its group and mode (is bnd in that group?)");
-
-		close(fd);
-		unlink(name);
-		return status;
-	}
-	*out = fd;
-	return BN_OK;
-}
-
-static BN_ON_LOOP enum bn_status create(struct bn_server *s, const char *path, const char *group,
-					uint32_t mode, struct bn_error *err)
-{
-	char name[PATH_ROOM];
-	struct stat about;
-	enum bn_status status;
-	int fd = -1;
-
-	if (path[0] == '\0' || strlen(path) > PATH_MOST) {
-		return bn_fail(err, BN_E_CONFIG,
-			       "socket.path: must have 1 to %d bytes (the kernel's limit), has %zu",
-			       PATH_MOST, strlen(path));
-	}
-	status = take_lock(path, &s->lock, err);
-	if (status != BN_OK) {
-		return status;
-	}
-	snprintf(name, sizeof(name), "%s.new", path);
-	status = check_place(path, err);
-	if (status == BN_OK) {
-		status = make_socket(path, name, group, mode, &fd, err);
-	}
-	if (status == BN_OK && (rename(name, path) != 0 || lstat(path, &about) != 0)) {
-		status = system_error(err, path, "cannot be put in its place");
-		unlink(name);
-		close(fd);
-	}
-	if (status != BN_OK) {
-		close(s->lock);
-		s->lock = -1;
-		return status;
-	}
-	strcpy(s->path, path);
-	s->device = about.st_dev;
-	s->inode = about.st_ino;
-	s->listener = fd;
-	return BN_OK;
-}
-
-static int int_option(int fd, int option)
-{
-	int value = -1;
-	socklen_t n = sizeof(value);
-
-	return getsockopt(fd, SOL_SOCKET, option, &value, &n) == 0 ? value : -1;
-}
-
-static BN_ON_LOOP enum bn_status adopt(struct bn_server *s, int fd, struct bn_error *err)
-{
-	int flags = fcntl(fd, F_GETFL);
-
-	if (int_option(fd, SO_DOMAIN) != AF_UNIX || int_option(fd, SO_TYPE) != SOCK_STREAM ||
-	    int_option(fd, SO_ACCEPTCONN) != 1) {
-		close(fd);
-		return bn_fail(
-			err, BN_E_CONFIG,
-			"the socket handed over (descriptor %d) is not a listening unix stream "
-			"socket: use ListenStream= with a path",
-			fd);
-	}
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
-	    fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
-		enum bn_status status =
-			bn_fail(err, BN_E_IO, "the socket handed over (descriptor %d): %s", fd,
-				strerror(errno));
-
-		close(fd);
-		return status;
-	}
-	s->listener = fd;
 	return BN_OK;
 }
 
@@ -401,7 +148,7 @@ static void on_pause_over(uv_timer_t *timer)
 	struct bn_server *s = timer->data;
 
 	bn_enter_loop();
-	if (s->listener >= 0) {
+	if (s->is_open) {
 		uv_poll_start(&s->door, UV_READABLE, on_door);
 	}
 }
@@ -420,7 +167,7 @@ static BN_ON_LOOP void no_descriptors(struct bn_server *s, int cause)
 	bn_error_number(&err, "retry_after_ms", PAUSE_MS);
 	if (s->spare >= 0) {
 		close(s->spare);
-		fd = accept4(s->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		fd = accept4(s->listener.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd >= 0) {
 			turn_away(s, fd, &err);
 		}
@@ -445,7 +192,7 @@ static void on_door(uv_poll_t *door, int status, int events)
 	}
 	/* Bounded, so that a flood of callers does not starve those who are inside. */
 	for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
-		int fd = accept4(s->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int fd = accept4(s->listener.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd >= 0) {
 			welcome(s, fd);
@@ -465,12 +212,14 @@ enum bn_status bn_server_listen(struct bn_server *s, int inherited_fd, const cha
 	enum bn_status status;
 	int rc;
 
-	bn_assert(s->listener < 0 && !s->is_stopping);
-	status = inherited_fd > 0 ? adopt(s, inherited_fd, err) : create(s, path, group, mode, err);
+	bn_assert(!s->is_open && !s->is_stopping);
+	status = inherited_fd > 0 ? bn_listener_adopt(&s->listener, inherited_fd, err)
+				  : bn_listener_create(&s->listener, path, group, mode, err);
 	if (status != BN_OK) {
 		return status;
 	}
-	rc = uv_poll_init(s->loop, &s->door, s->listener);
+	s->is_open = true;
+	rc = uv_poll_init(s->loop, &s->door, s->listener.fd);
 	if (rc != 0) {
 		bn_server_drain(s, NULL, 0);
 		return bn_fail(err, BN_E_IO, "the listening socket cannot be watched: %s",
@@ -519,9 +268,7 @@ static void on_handle_closed(uv_handle_t *handle)
 
 void bn_server_drain(struct bn_server *s, const void *farewell, size_t n)
 {
-	struct stat about;
-
-	if (s->listener >= 0) {
+	if (s->is_open) {
 		uv_timer_stop(&s->pause);
 		/*
 		 * The handle goes before the descriptor: libuv takes the number out of its epoll
@@ -532,17 +279,8 @@ void bn_server_drain(struct bn_server *s, const void *farewell, size_t n)
 			s->is_watching = false;
 			s->ending++;
 		}
-		/* The name before the socket: a client sees "no such file", not a dead socket. */
-		if (s->path[0] != '\0' && lstat(s->path, &about) == 0 &&
-		    about.st_dev == s->device && about.st_ino == s->inode) {
-			unlink(s->path);
-		}
-		close(s->listener);
-		s->listener = -1;
-		if (s->lock >= 0) {
-			close(s->lock);
-			s->lock = -1;
-		}
+		bn_listener_close(&s->listener);
+		s->is_open = false;
 	}
 	if (n > 0) {
 		bn_connections_broadcast(s->connections, farewell, n);
@@ -568,5 +306,5 @@ struct bn_connections *bn_server_connections(struct bn_server *s)
 
 bool bn_server_is_listening(const struct bn_server *s)
 {
-	return s->listener >= 0;
+	return s->is_open;
 }

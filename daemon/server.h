@@ -1,15 +1,11 @@
 /*
- * The front door: adopts or creates the listening socket, lets peers in up to the limits, and
- * shuts again.
+ * The front door: opens on a listening socket, lets peers in up to the limits, and shuts again.
  *
- * It does not read messages or answer methods; the hooks it is given go straight to
- * daemon/connection.h, where their rules are.
+ * It does not make the socket (daemon/listener.h), read messages or answer methods; the hooks it is
+ * given go straight to daemon/connection.h, where their rules are.
  *
- * A created socket has its group and mode before anybody can reach it, replaces a stale one
- * atomically and never a live one, and is removed at the end. An inherited one (systemd) is
- * checked and never removed. Who is turned away gets a typed error first. When descriptors run
- * out, a spare one is used to tell the caller so, and accepting pauses for 100 ms, so that a
- * full table costs no processor.
+ * Who is turned away gets a typed error first. When descriptors run out, a spare one is used to
+ * tell the caller so, and accepting pauses for 100 ms, so that a full table costs no processor.
  */
 #ifndef BN_DAEMON_SERVER_H
 #define BN_DAEMON_SERVER_H
@@ -40,12 +36,8 @@ BN_MUST_USE enum bn_status bn_server_new(struct bn_server **out, uv_loop_t *loop
 					 struct bn_error *err) BN_ON_LOOP;
 
 /*
- * Opens the door. inherited_fd > 0: that socket, which must be a listening AF_UNIX stream socket
- * and is owned from here on. Else creates one at `path` with `group` ("" leaves it) and `mode`.
- *
- *   BN_E_CONFIG    path empty or over 100 bytes, unknown group, not our kind of socket
- *   BN_E_CONFLICT  somebody listens there, or what lies there is no socket
- *   BN_E_PERMISSION, BN_E_IO  the system refused; the sentence has the path and the cause
+ * Opens the door. inherited_fd > 0: bn_listener_adopt, else bn_listener_create with the rest, and
+ * their errors.
  */
 BN_MUST_USE enum bn_status bn_server_listen(struct bn_server *s, int inherited_fd, const char *path,
 					    const char *group, uint32_t mode,

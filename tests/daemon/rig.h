@@ -9,7 +9,7 @@
 
 #include "daemon/budget.h"
 #include "daemon/registry.h"
-#include "daemon/request.h"
+#include "daemon/requests.h"
 #include "daemon/scheduler.h"
 #include "engine/model.h"
 #include "proto/role.h"

@@ -9,8 +9,11 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -286,10 +289,56 @@ static void server_drain_does_not_disturb_a_peer_with_the_old_number(void **stat
 	door_visit(d);
 }
 
+static void server_never_replaces_another_bnd(void **state)
+{
+	struct door *d = *state;
+	struct bn_server *second;
+	struct bn_error err;
+
+	door_open(d);
+	second = door_server(d);
+	assert_int_equal(bn_server_listen(second, 0, d->path, "", 0660, &err), BN_E_CONFLICT);
+	assert_non_null(strstr(err.text, "another bnd serves it"));
+	door_visit(d);
+	/* When the first drains, the second may have the place, and the first does not take it
+	 * away. */
+	bn_server_drain(d->server, NULL, 0);
+	assert_int_equal(bn_server_listen(second, 0, d->path, "", 0660, &err), BN_OK);
+	door_replace(d, second);
+	door_visit(d);
+}
+
+static int bind_here(const struct door *d)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	strcpy(address.sun_path, d->path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+static void server_adopts_an_inherited_socket_and_leaves_its_name(void **state)
+{
+	struct door *d = *state;
+	int given = bind_here(d);
+	struct bn_error err;
+
+	assert_int_equal(fcntl(given, F_GETFD) & FD_CLOEXEC, 0);
+	assert_int_equal(listen(given, 16), 0);
+	assert_int_equal(bn_server_listen(d->server, given, "/ignored", "", 0660, &err), BN_OK);
+	assert_int_equal(fcntl(given, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+	door_visit(d);
+	door_end(d);
+	assert_int_equal(access(d->path, F_OK), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		DOOR_TEST(server_lets_clients_in_and_answers),
+		DOOR_TEST(server_never_replaces_another_bnd),
+		DOOR_TEST(server_adopts_an_inherited_socket_and_leaves_its_name),
 		DOOR_TEST(server_full_for_one_user_says_so_and_serves_the_others),
 		DOOR_TEST(server_full_for_all_says_so),
 		DOOR_TEST(server_turns_away_who_has_no_rights),
