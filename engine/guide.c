@@ -56,7 +56,7 @@ static const struct bn_guide_model models[] = {
 	  .nickname = "llama3-8b", .architectures = { "llama" },
 	  .shape = SHAPE(32, 4096, 14336, 32, 8, 128, 128256, false, false), .context = 8192,
 	  .form = BN_GUIDE_PACKED, .tokenizer = "llama3", .template = "llama3",
-	  .stops = { "<|eot_id|>", "<|end_of_text|>" }, .bos = true,
+	  .stops = { "<|eot_id|>", "<|end_of_text|>" }, .bos = true, .poor_chat = true,
 	  .note = "made ternary on web text alone: it continues text well and chats poorly" },
 	{ .name = "Falcon3-1B-Instruct-1.58bit", .repo = "tiiuae/Falcon3-1B-Instruct-1.58bit",
 	  .nickname = "falcon3-1b", FALCON3, .context = 8192,

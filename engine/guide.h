@@ -57,6 +57,7 @@ struct bn_guide_model {
 	bool bos;                              /* a prompt begins with the bos token            */
 	const char *licence; /* NULL: its card names none                                       */
 	const char *note;    /* what else to know, a sentence; or NULL                          */
+	bool poor_chat;      /* has a template, yet was trained to continue text                */
 	bool not_i2s;        /* bitnet.cpp's i2_s kernels mis-compute its shapes                */
 };
 

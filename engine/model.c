@@ -83,6 +83,10 @@ static void describe_warnings(struct bn_model_plan *plan, const char *chat_warni
 	if (chat_warning != NULL) {
 		warn(&plan->info, chat_warning);
 	}
+	if (plan->known != NULL && plan->known->poor_chat && bn_chat_is_usable(plan->chat)) {
+		snprintf(text, sizeof(text), "%s was %s", plan->known->name, plan->known->note);
+		warn(&plan->info, text);
+	}
 	if (tokens < plan->hyper.vocab) {
 		snprintf(text, sizeof(text),
 			 "the embedding has %u rows and the vocabulary %u tokens: the rest is "
