@@ -15,7 +15,10 @@
 
 #include "engine/guide.h"
 
-/* The step of a daemon that is configured as it comes; a test compares. */
+/* What a daemon keeps free that is configured as it comes (memory.headroom), and its steps; tests
+ * compare. */
+#define BN_ADVICE_HEADROOM (UINT64_C(1) << 30)
+
 enum {
 	BN_ADVICE_BATCH = 32,   /* workers.max_batch     */
 	BN_ADVICE_CHUNK = 512,  /* workers.prefill_chunk */

@@ -165,6 +165,25 @@ static bool contains(struct bn_str text, const char *name)
 	return false;
 }
 
+/* The longer of two names that a text contains: "...-bf16" contains the name without it. */
+static const struct bn_guide_model *longer(const struct bn_guide_model *a,
+					   const struct bn_guide_model *b)
+{
+	return a != NULL && strlen(a->name) >= strlen(b->name) ? a : b;
+}
+
+const struct bn_guide_model *bn_guide_named(struct bn_str text)
+{
+	const struct bn_guide_model *found = NULL;
+
+	for (size_t i = 0; i < LENGTH(models); i++) {
+		if (contains(text, models[i].name)) {
+			found = longer(found, &models[i]);
+		}
+	}
+	return found;
+}
+
 static bool has_shape(const struct bn_guide_model *m, const struct bn_shape *d,
 		      const char *architecture)
 {
@@ -192,10 +211,8 @@ const struct bn_guide_model *bn_guide_recognise(const struct bn_shape *dimension
 			continue;
 		}
 		first = first != NULL ? first : m;
-		/* The longest: "...-bf16" contains the name without it. */
-		if (contains(name, m->name) &&
-		    (named == NULL || strlen(m->name) > strlen(named->name))) {
-			named = m;
+		if (contains(name, m->name)) {
+			named = longer(named, m);
 		}
 	}
 	if (certain != NULL) {

@@ -45,7 +45,7 @@ enum { BN_GUIDE_WORDS_MAX = 4, BN_GUIDE_STOPS_MAX = 4 };
 struct bn_guide_model {
 	const char *name;     /* as published, without the organisation: "bitnet-b1.58-2B-4T"   */
 	const char *repo;     /* "microsoft/bitnet-b1.58-2B-4T"                                 */
-	const char *nickname; /* for `name:` in bnd.yaml: "bitnet-2b"                           */
+	const char *nickname; /* shorter to type: "bitnet-2b"                                   */
 	const char *architectures[BN_GUIDE_WORDS_MAX]; /* GGUF words its files have             */
 	struct bn_shape shape;
 	uint32_t other_vocab; /* rows some of its files have instead of shape.vocab, or 0       */
@@ -66,6 +66,10 @@ const struct bn_guide_model *bn_guide_at(size_t i);
 
 /* The row whose name, repository or nickname is `word`, letter case aside; NULL. */
 const struct bn_guide_model *bn_guide_find(const char *word);
+
+/* The row whose name `text` contains, case and punctuation aside; the longest such name, or NULL:
+ * for names and paths people gave. */
+const struct bn_guide_model *bn_guide_named(struct bn_str text);
 
 /*
  * The row of a model of these dimensions (tied and sub_norms are not looked at) in files of this

@@ -115,6 +115,19 @@ static void files_are_recognised_by_dimensions_and_name(void **state)
 	assert_string_equal(recognised(&s, "llama", "", false), "");
 }
 
+static void names_are_found_in_what_people_write(void **state)
+{
+	(void)state;
+	assert_ptr_equal(
+		bn_guide_named(STR("/m/microsoft/bitnet-b1.58-2B-4T/0f3a/ggml-model-i2_s.gguf")),
+		bn_guide_find("bitnet-2b"));
+	assert_ptr_equal(bn_guide_named(STR("bitnet-b1.58-2b-4t-bf16.gguf")),
+			 bn_guide_find("bitnet-2b-bf16"));
+	assert_ptr_equal(bn_guide_named(STR("BITNET B158 2B4T")), bn_guide_find("bitnet-2b"));
+	assert_null(bn_guide_named(STR("storyteller")));
+	assert_null(bn_guide_named(STR("")));
+}
+
 /* The head of the design paper "models". */
 static void the_matrix_is_the_published_one(void **state)
 {
@@ -267,6 +280,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(rows_are_complete_and_of_sound_shape),
 		cmocka_unit_test(files_are_recognised_by_dimensions_and_name),
+		cmocka_unit_test(names_are_found_in_what_people_write),
 		cmocka_unit_test(the_matrix_is_the_published_one),
 		cmocka_unit_test(kernel_words_of_users_and_of_kernels_are_one),
 		cmocka_unit_test(a_forbidden_kernel_is_refused_with_those_that_work),
