@@ -127,6 +127,7 @@ static json_t *model_to_json(const struct bn_advice *a, const struct bn_survey *
 	if (a->kernel != NULL) {
 		json_object_set_new(out, "kernel", json_string(a->kernel->name));
 		json_object_set_new(bytes, "weights", json_bytes(a->weights_bytes));
+		json_object_set_new(bytes, "vocabulary", json_bytes(a->vocabulary_bytes));
 		json_object_set_new(bytes, "scratch", json_bytes(a->scratch_bytes));
 		json_object_set_new(bytes, "total", json_bytes(a->total_bytes));
 	}
@@ -298,9 +299,11 @@ static void print_model(struct bn_ctl *ctl, const struct bn_advice *a, const str
 	fact(ctl, "kernels here", bn_guide_list(m, &m->shape, s->machine.cpu, text, sizeof(text)));
 	if (a->kernel != NULL) {
 		fact(ctl, "auto takes", a->kernel->name);
-		snprintf(text, sizeof(text), "%s: weights %s, working space %s, context %s",
+		snprintf(text, sizeof(text),
+			 "%s: weights and vocabulary %s, working space %s, context %s",
 			 bn_term_bytes(one, sizeof(one), (int64_t)a->total_bytes),
-			 bn_term_bytes(two, sizeof(two), (int64_t)a->weights_bytes),
+			 bn_term_bytes(two, sizeof(two),
+				       (int64_t)(a->weights_bytes + a->vocabulary_bytes)),
 			 bn_term_bytes(three, sizeof(three), (int64_t)a->scratch_bytes),
 			 bn_term_bytes(four, sizeof(four), (int64_t)a->kv_bytes));
 		fact(ctl, "memory", text);
@@ -397,11 +400,12 @@ const struct bn_ctl_command bn_cmd_models = {
 	.alias = "guide",
 	.operands = "[MODEL]",
 	.max_operands = 1,
-	.summary = "Show every published model: its memory, kernels, licence, and if it fits.",
+	.summary = "Show every published model, and whether it fits here.",
 	.help = "Works without a daemon. With one, FITS measures against its budget, else against what a\n"
 		"daemon would take of this machine's memory now; \"2304 tokens\" means: with a context of\n"
-		"that many. KERNELS begins with the one `auto` takes. The tables of a model's vocabulary,\n"
-		"some MiB, come on top of MEMORY. A narrow terminal shows fewer columns, a pipe all.\n\n"
+		"that many. KERNELS begins with the one `auto` takes. MEMORY is what the daemon will\n"
+		"reserve, with an allowance for the tables of the vocabulary. A narrow terminal shows\n"
+		"fewer columns, a pipe all.\n\n"
 		"`bnctl ls` lists the models that are configured.",
 	.options = no_options,
 	.run = run_models,
@@ -556,7 +560,7 @@ static uint64_t least_bytes(const struct bn_advice *a)
 {
 	const uint32_t context = a->context < BN_ADVICE_LEAST ? a->context : BN_ADVICE_LEAST;
 
-	return a->weights_bytes + a->scratch_bytes + (uint64_t)context * a->position_bytes;
+	return a->fixed_bytes + (uint64_t)context * a->position_bytes;
 }
 
 static void print_misfit(struct bn_ctl *ctl, enum bn_advice_use use, const struct bn_advice *a,
@@ -570,7 +574,7 @@ static void print_misfit(struct bn_ctl *ctl, enum bn_advice_use use, const struc
 		return;
 	}
 	fprintf(ctl->out.to,
-		"%s, %s, does not fit: with %d tokens of context it needs %s,\nmore than %s.\n",
+		"%s, %s, does not fit:\nwith %d tokens of context it needs %s, more than %s.\n",
 		a->model->name, bn_advice_use_reason(use),
 		a->context < BN_ADVICE_LEAST ? (int)a->context : BN_ADVICE_LEAST,
 		bn_term_bytes(need, sizeof(need), (int64_t)least_bytes(a)), s->budget);
@@ -596,12 +600,12 @@ static void print_answer(struct bn_ctl *ctl, enum bn_advice_use use,
 			bn_advice_use_reason(use));
 	}
 	fprintf(ctl->out.to,
-		"It takes %s of %s:\nweights %s, working space %s, %" PRIu32
-		" tokens of context %s. Kernel %s.\nLicence: %s\n",
+		"It takes %s of %s:\nweights and vocabulary %s, working space %s, %" PRIu32
+		" tokens of context %s.\nKernel: %s\nLicence: %s\n",
 		bn_term_bytes(one, sizeof(one),
-			      (int64_t)(a->weights_bytes + a->scratch_bytes +
-					answer->context * a->position_bytes)),
-		s->budget, bn_term_bytes(two, sizeof(two), (int64_t)a->weights_bytes),
+			      (int64_t)(a->fixed_bytes + answer->context * a->position_bytes)),
+		s->budget,
+		bn_term_bytes(two, sizeof(two), (int64_t)(a->weights_bytes + a->vocabulary_bytes)),
 		bn_term_bytes(three, sizeof(three), (int64_t)a->scratch_bytes), answer->context,
 		bn_term_bytes(four, sizeof(four), (int64_t)(answer->context * a->position_bytes)),
 		a->kernel->name, show_licence(m));

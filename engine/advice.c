@@ -103,16 +103,16 @@ void bn_advice_of(const struct bn_guide_model *model, const struct bn_advice_mac
 		runs = runs && kernels[p] != NULL;
 	}
 	if (runs) {
-		uint64_t fixed;
-
 		a.kernel = kernels[BN_PROJ_GATE];
 		a.weights_bytes = weights_bytes(s, kernels);
 		a.scratch_bytes = scratch_bytes(s, kernels, machine);
-		fixed = a.weights_bytes + a.scratch_bytes;
-		a.total_bytes = fixed + a.kv_bytes;
-		a.fits_context = fixed < machine->budget_bytes
-					 ? longest(&kv, a.context, machine->budget_bytes - fixed)
-					 : 0;
+		a.vocabulary_bytes = (uint64_t)s->vocab * BN_ADVICE_VOCABULARY;
+		a.fixed_bytes = a.weights_bytes + a.vocabulary_bytes + a.scratch_bytes;
+		a.total_bytes = a.fixed_bytes + a.kv_bytes;
+		a.fits_context =
+			a.fixed_bytes < machine->budget_bytes
+				? longest(&kv, a.context, machine->budget_bytes - a.fixed_bytes)
+				: 0;
 	}
 	*out = a;
 }

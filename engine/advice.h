@@ -3,8 +3,8 @@
  * of them to choose for a purpose.
  *
  * It opens no files and asks no machine: whoever calls brings processor and budget. The bytes are
- * those the engine will reserve, from the functions it reserves by; only the tables of a model's
- * vocabulary, which its file tells (12 MB for Llama-3's), come on top.
+ * those the engine will reserve, from the functions it reserves by; only for the tables of the
+ * vocabulary, whose size its file tells, there is an allowance.
  */
 #ifndef BN_ENGINE_ADVICE_H
 #define BN_ENGINE_ADVICE_H
@@ -20,34 +20,36 @@
 #define BN_ADVICE_HEADROOM (UINT64_C(1) << 30)
 
 enum {
-	BN_ADVICE_BATCH = 32,   /* workers.max_batch     */
-	BN_ADVICE_CHUNK = 512,  /* workers.prefill_chunk */
-	BN_ADVICE_STEP = 256,   /* contexts are advised in multiples of this */
-	BN_ADVICE_LEAST = 2048, /* positions below which a model is not recommended */
+	BN_ADVICE_BATCH = 32,       /* workers.max_batch                                       */
+	BN_ADVICE_CHUNK = 512,      /* workers.prefill_chunk                                   */
+	BN_ADVICE_VOCABULARY = 128, /* bytes for each token; Llama-3's takes 93, Llama-2's 31  */
+	BN_ADVICE_STEP = 256,       /* contexts are advised in multiples of this               */
+	BN_ADVICE_LEAST = 2048,     /* positions below which a model is not recommended        */
 };
 
 /* Where it is to run. Plain value. */
 struct bn_advice_machine {
-	uint64_t cpu; /* features that may be used                              */
+	uint64_t cpu; /* features that may be used */
 	uint64_t budget_bytes;
-	uint32_t rows;    /* most rows of a step                            */
-	uint32_t outputs; /* of them, most that give a token                */
+	uint32_t rows;    /* most rows of a step                 */
+	uint32_t outputs; /* of them, most that give a token     */
 	uint32_t lanes;
 };
 
 /* One model there. Plain value; pointers are to const tables. */
 struct bn_advice {
 	const struct bn_guide_model *model;
-	const struct bn_kernel
-		*kernel;             /* what `auto` takes where most weights are; NULL: none runs */
-	bool runs[BN_GUIDE_KERNELS]; /* the families that can multiply all of it              */
-	uint64_t weights_bytes;      /* packed for `kernel`, F16 embedding; 0 without a kernel */
-	uint64_t scratch_bytes;      /* for steps                                         */
-	uint64_t position_bytes;     /* of context, for each token                        */
-	uint64_t kv_bytes;           /* one request of the whole context                  */
-	uint64_t total_bytes;        /* weights, scratch and that request                 */
-	uint32_t context;            /* what it was trained for                           */
-	uint32_t fits_context; /* the longest that fits the budget, at most context; 0: none    */
+	const struct bn_kernel *kernel; /* auto's where most weights are; NULL: none runs */
+	bool runs[BN_GUIDE_KERNELS];    /* the families that can multiply all of it       */
+	uint64_t weights_bytes;         /* for that kernel, F16 embedding; 0 without one  */
+	uint64_t vocabulary_bytes;      /* allowed for its tables                         */
+	uint64_t scratch_bytes;         /* for steps                                      */
+	uint64_t position_bytes;        /* of context, for each token                     */
+	uint64_t kv_bytes;              /* one request of the whole context               */
+	uint64_t fixed_bytes;           /* weights, vocabulary and scratch                */
+	uint64_t total_bytes;           /* all that and that request                      */
+	uint32_t context;               /* what it was trained for                        */
+	uint32_t fits_context;          /* the longest that fits the budget; 0: none      */
 };
 
 /* Any thread. */

@@ -4,6 +4,9 @@
 #include "engine/forward.h"
 #include "kernels/cpu.h"
 #include "tests/engine/rig.h"
+#ifdef BN_HAVE_VOCABS
+#include "tests/engine/vocabs.h"
+#endif
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -99,10 +102,12 @@ static void what_fits_is_the_longest_context_that_fits(void **state)
 	bn_advice_of(m, &machine, &all);
 	assert_int_equal(all.fits_context, 4096);
 	assert_true(all.runs[BN_GUIDE_I2S]);
-	assert_int_equal(all.total_bytes, all.weights_bytes + all.scratch_bytes + all.kv_bytes);
+	assert_int_equal(all.fixed_bytes,
+			 all.weights_bytes + all.scratch_bytes + 128256 * BN_ADVICE_VOCABULARY);
+	assert_int_equal(all.total_bytes, all.fixed_bytes + all.kv_bytes);
 	/* within a hundredth of the file: embedding and norms as they are, trits at two bits */
 	assert_in_range(all.weights_bytes, 1179449920 / 100 * 99, 1179449920 / 100 * 101);
-	fixed = all.weights_bytes + all.scratch_bytes;
+	fixed = all.fixed_bytes;
 	machine.budget_bytes = all.total_bytes;
 	bn_advice_of(m, &machine, &a);
 	assert_int_equal(a.fits_context, 4096);
@@ -183,7 +188,7 @@ static void the_advice_is_the_guides(void **state)
 			}
 			assert_true(answer.context >= BN_ADVICE_LEAST);
 			assert_true(answer.context <= answer.chosen.context);
-			assert_true(answer.chosen.weights_bytes + answer.chosen.scratch_bytes +
+			assert_true(answer.chosen.fixed_bytes +
 					    answer.context * answer.chosen.position_bytes <=
 				    machine.budget_bytes);
 		} else {
@@ -193,8 +198,33 @@ static void the_advice_is_the_guides(void **state)
 	assert_false(bn_advice_use_of("gaming", &use));
 }
 
+#ifdef BN_HAVE_VOCABS
+static void tables_of_real_vocabularies_are_within_the_allowance(void **state)
+{
+	struct bn_tokenizer *tok;
+	struct vocabs v;
+
+	(void)state;
+	vocabs_llama3(&v);
+	tok = vocabs_make(&v);
+	assert_true(bn_tokenizer_bytes(tok) <=
+		    (uint64_t)bn_tokenizer_size(tok) * BN_ADVICE_VOCABULARY);
+	bn_tokenizer_free(tok);
+	vocabs_finish(&v);
+	tok = vocabs_gguf("tokenizers/ggml-vocab-llama-spm.gguf");
+	assert_true(bn_tokenizer_bytes(tok) <=
+		    (uint64_t)bn_tokenizer_size(tok) * BN_ADVICE_VOCABULARY);
+	bn_tokenizer_free(tok);
+}
+#endif
+
 int main(void)
 {
+#ifdef BN_HAVE_VOCABS
+	const struct CMUnitTest real[] = {
+		cmocka_unit_test(tables_of_real_vocabularies_are_within_the_allowance),
+	};
+#endif
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bytes_are_those_the_engine_reserves),
 		cmocka_unit_test(what_fits_is_the_longest_context_that_fits),
@@ -202,5 +232,10 @@ int main(void)
 		cmocka_unit_test(the_advice_is_the_guides),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+#ifdef BN_HAVE_VOCABS
+	failed = failed != 0 ? failed : cmocka_run_group_tests(real, NULL, NULL);
+#endif
+	return failed;
 }
