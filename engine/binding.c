@@ -239,7 +239,7 @@ static enum bn_status choose_kernel(struct binder *w, enum bn_projection p)
 	}
 	return bn_fail(w->err, BN_E_KERNEL,
 		       "%s: none of the kernels asked for (%s) may multiply it on this %s "
-		       "processor; these would: %s",
+		       "processor; what works here: %s",
 		       w->known != NULL ? w->known->name : "this model",
 		       w->only != NULL ? asked : "auto",
 		       bn_guide_processor_word(bn_guide_processor(w->b->cpu)),

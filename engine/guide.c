@@ -400,7 +400,7 @@ enum bn_status bn_guide_choose(const struct bn_guide_model *model, const struct 
 		return BN_OK;
 	}
 	return bn_fail(err, BN_E_KERNEL,
-		       "%s: kernel %s does not run on this %s processor; these do: %s",
+		       "%s: kernel %s does not run on this %s processor; what works here: %s",
 		       model != NULL ? model->name : "this model", any ? "auto" : word,
 		       bn_guide_processor_word(bn_guide_processor(cpu)),
 		       bn_guide_list(model, shape, cpu, list, sizeof(list)));

@@ -261,6 +261,23 @@ def test_on_a_terminal_it_asks():
     assert code == 130, (code, screen)
 
 
+def test_what_it_says_is_what_the_daemon_reserves():
+    path = make_model("large", preset="large")  # the true dimensions, random weights
+    with Daemon(config(models=[{"name": "l", "path": path}])) as d:
+        dry = ask(d.socket, "load", "l", "--dry-run")
+        said = by_name(ask(d.socket, "models"))["bitnet_b1_58-large"]["bytes"]
+        assert 0 <= dry["bytes"]["weights"] - said["weights"] <= said["vocabulary"], (dry, said)
+        assert 0 <= dry["bytes"]["scratch"] - said["scratch"] <= 4096, (dry, said)
+        assert dry["bytes"]["kv"] == said["kv_per_token"] * 2048 == said["kv"], (dry, said)
+        assert run(d.socket, "load", "l").returncode == 0
+        shown = ask(d.socket, "show", "l")
+        assert shown["known"] == "bitnet_b1_58-large" and shown["template"] == "none", shown
+        guide = by_name(ask(d.socket, "models"))
+        assert guide["bitnet_b1_58-large"]["configured"] == ["l"]
+        refused = run(d.socket, "chat", "l", stdin="hello\n")
+        assert refused.returncode == 1 and "an instruct model" in refused.stderr, refused
+
+
 def test_forbidden_kernels_are_refused_with_those_that_work():
     bad = "tl1" if X86 else "tl2"
     models = [{"name": "a", "path": make_model("tiny"), "kernels": [bad]},

@@ -250,10 +250,10 @@ static void convert_names_the_kernels_that_work(void **state)
 	} cases[] = {
 #if defined(__x86_64__)
 		{ "tl1", BN_E_KERNEL,
-		  "kernel tl1 does not run on this x86 processor; these do: i2_s (" },
+		  "kernel tl1 does not run on this x86 processor; what works here: i2_s (" },
 #elif defined(__aarch64__)
 		{ "tl2", BN_E_KERNEL,
-		  "kernel tl2 does not run on this arm processor; these do: i2_s (" },
+		  "kernel tl2 does not run on this arm processor; what works here: i2_s (" },
 #endif
 		{ "q4", BN_E_KERNEL, "no kernel 'q4'" },
 		{ "i2_s", BN_OK, "" },
