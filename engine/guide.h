@@ -54,9 +54,9 @@ struct bn_guide_model {
 	const char *tokenizer; /* "llama3", "llama2", "falcon3", "falcon-e"                     */
 	const char *template;  /* a name of engine/chat.h; "none": a base model                 */
 	const char *stops[BN_GUIDE_STOPS_MAX]; /* tokens that end an answer, by their text      */
-	bool bos;                              /* a prompt begins with the bos token            */
 	const char *licence; /* NULL: its card names none                                       */
 	const char *note;    /* what else to know, a sentence; or NULL                          */
+	bool bos;            /* a prompt begins with the bos token */
 	bool poor_chat;      /* has a template, yet was trained to continue text                */
 	bool not_i2s;        /* bitnet.cpp's i2_s kernels mis-compute its shapes                */
 };
