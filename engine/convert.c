@@ -451,22 +451,14 @@ static enum bn_status run(struct conversion *v, const char *path) BN_ON_HELPER
 	return status;
 }
 
-/* The guide's matrix, for the processor we run on: a file is made to be used here. `auto` takes the
- * layout every processor can load where the model may use it. */
+/* The guide's matrix, for the processor we run on: a file is made to be used here. */
 static enum bn_status check_kernel(struct conversion *v)
 {
-	const struct bn_checkpoint *c = v->c;
-	const struct bn_shape shape = bn_checkpoint_dimensions(c);
-	const uint64_t cpu = bn_cpu_features();
-	const char *word = v->options->kernel != NULL ? v->options->kernel : "auto";
+	const struct bn_shape shape = bn_checkpoint_dimensions(v->c);
 	enum bn_guide_kernel kernel;
-	enum bn_status status;
+	enum bn_status status = bn_guide_choose(v->c->known, &shape, bn_cpu_features(),
+						v->options->kernel, &kernel, v->err);
 
-	if (strcmp(word, "auto") == 0 &&
-	    bn_guide_best(c->known, &shape, cpu, BN_GUIDE_I2S) != NULL) {
-		return BN_OK;
-	}
-	status = bn_guide_choose(c->known, &shape, cpu, word, &kernel, v->err);
 	if (status == BN_OK && kernel != BN_GUIDE_I2S) {
 		return bn_fail(v->err, BN_E_KERNEL,
 			       "files for %s cannot be written yet; only those for i2_s can",

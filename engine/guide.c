@@ -366,13 +366,16 @@ char *bn_guide_list(const struct bn_guide_model *model, const struct bn_shape *s
 	return text;
 }
 
-/* The family of the best kernel there is. */
-static bool choose_best(const struct bn_guide_model *model, const struct bn_shape *shape,
+static bool choose_auto(const struct bn_guide_model *model, const struct bn_shape *shape,
 			uint64_t cpu, enum bn_guide_kernel *out)
 {
 	const struct bn_kernel *const *all;
 	const size_t n = bn_kernels(&all);
 
+	if (bn_guide_best(model, shape, cpu, BN_GUIDE_I2S) != NULL) {
+		*out = BN_GUIDE_I2S;
+		return true;
+	}
 	for (size_t k = 0; k < n; k++) {
 		if (runs_all(model, shape, cpu, all[k])) {
 			return bn_guide_kernel_of(all[k]->name, out);
@@ -394,7 +397,7 @@ enum bn_status bn_guide_choose(const struct bn_guide_model *model, const struct 
 			       "there is no kernel '%.32s'; kernels are i2_s, tl1 and tl2, or auto",
 			       word);
 	}
-	if (any ? choose_best(model, shape, cpu, &family)
+	if (any ? choose_auto(model, shape, cpu, &family)
 		: bn_guide_best(model, shape, cpu, family) != NULL) {
 		*out = family;
 		return BN_OK;

@@ -111,10 +111,10 @@ const struct bn_kernel *bn_guide_best(const struct bn_guide_model *model,
 				      enum bn_guide_kernel family);
 
 /*
- * The kernel family for a whole model: the one `word` names, or for "auto" (or NULL) that of the
- * best kernel this binary has. BN_E_KERNEL for a word that is none, for one the matrix forbids or
- * that this binary or processor lacks: the sentence names the model, what was asked for and the
- * kernels that work here.
+ * The kernel family a file of a model is to be made for: the one `word` names, or for "auto" (or
+ * NULL) i2_s, which every processor has, where the model may use it, else that of the best kernel.
+ * BN_E_KERNEL for a word that is none, for one the matrix forbids or that this binary or processor
+ * lacks: the sentence names the model, what was asked for and the kernels that work here.
  */
 BN_MUST_USE enum bn_status bn_guide_choose(const struct bn_guide_model *model,
 					   const struct bn_shape *shape, uint64_t cpu,
