@@ -23,8 +23,8 @@
 #endif
 
 static const struct bn_ctl_command *const commands[] = {
-	&bn_cmd_run,  &bn_cmd_chat, &bn_cmd_ls,     &bn_cmd_ps,
-	&bn_cmd_show, &bn_cmd_load, &bn_cmd_unload, &bn_cmd_status,
+	&bn_cmd_run,  &bn_cmd_chat,   &bn_cmd_ls,     &bn_cmd_ps,     &bn_cmd_show,
+	&bn_cmd_load, &bn_cmd_unload, &bn_cmd_status, &bn_cmd_models, &bn_cmd_recommend,
 };
 
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };

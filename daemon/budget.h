@@ -88,27 +88,4 @@ const char *bn_budget_kind_word(enum bn_budget_kind kind) BN_ON_ANY;
 /* "6.0 GiB", "712 MiB", "17 bytes" into text [size]; returns text. */
 const char *bn_budget_show(char *text, size_t size, uint64_t bytes) BN_ON_ANY;
 
-/* What a machine offers. */
-struct bn_budget_machine {
-	uint64_t total_bytes;     /* of memory                                        */
-	uint64_t available_bytes; /* without swapping, now                            */
-	uint64_t cgroup_bytes;    /* tightest limit on us, UINT64_MAX when there is none */
-};
-
-/*
- * Looks at the machine: <root>/proc/meminfo (sysinfo(2) where that is hidden) and the memory
- * limits of our control group and all groups above it, version 1 and 2, below <root>/sys/fs/cgroup.
- * `root` is "" in production, a folder in tests. BN_E_IO when not even sysinfo answers.
- */
-BN_MUST_USE enum bn_status bn_budget_look(struct bn_budget_machine *out, const char *root,
-					  struct bn_error *err) BN_ON_ANY;
-
-/*
- * The budget for `memory.budget: auto`: the smaller of what is available less `headroom` and nine
- * tenths of the control group's limit. BN_E_MEMORY, with the numbers, when less than 64 MiB is
- * left.
- */
-BN_MUST_USE enum bn_status bn_budget_auto(uint64_t *out, const struct bn_budget_machine *machine,
-					  uint64_t headroom, struct bn_error *err) BN_ON_ANY;
-
 #endif

@@ -112,7 +112,8 @@ static const struct bn_setting table[] = {
 	  .doc = "Processor features to pretend not to have, to compare kernels or dodge a bug." },
 
 	{ ROOT("kernels", TEXTS, kernels, "[]"), SINCE(NEXT_LOAD),
-	  .doc = "Kernels in order of preference, the first that fits wins; empty: the fastest." },
+	  .doc = "Kernels in order of preference: i2_s, tl1, tl2, a name such as i2s.vnni, or auto; "
+		 "the first that the model may use wins; empty: the fastest." },
 
 	{ MODEL("name", NAME, name, NULL), NO_HAS, .must = true, SINCE(NOW),
 	  .doc = "What clients call it." },

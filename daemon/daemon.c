@@ -18,6 +18,7 @@
 #include "daemon/requests.h"
 #include "daemon/scheduler.h"
 #include "daemon/server.h"
+#include "engine/machine.h"
 #include "kernels/cpu.h"
 #include "proto/assert.h"
 #include "proto/pack.h"
@@ -249,14 +250,15 @@ static void on_step(void *who, const struct bn_step_event *event)
 
 static enum bn_status make_budget(struct daemon *d, struct bn_error *err)
 {
-	struct bn_budget_machine machine;
+	struct bn_machine machine;
 	uint64_t limit = d->config->memory.budget;
 	enum bn_status status = BN_OK;
 
 	if (limit == 0) {
-		status = bn_budget_look(&machine, "", err);
+		status = bn_machine_look(&machine, "", err);
 		if (status == BN_OK) {
-			status = bn_budget_auto(&limit, &machine, d->config->memory.headroom, err);
+			status = bn_machine_budget(&limit, &machine, d->config->memory.headroom,
+						   err);
 		}
 	}
 	return status == BN_OK ? bn_budget_new(&d->budget, limit, err) : status;
@@ -318,6 +320,8 @@ static enum bn_status make_services(struct daemon *d, struct bn_error *err) BN_O
 		mc.registry = d->registry;
 		mc.requests = d->requests;
 		mc.lanes = bn_scheduler_lanes(d->scheduler);
+		mc.cpu = rc.cpu;
+		mc.forward = rc.forward;
 		status = bn_methods_new(&d->methods, &mc, err);
 	}
 	if (status == BN_OK) {

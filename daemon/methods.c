@@ -10,6 +10,7 @@
 #include "daemon/respond.h"
 #include "daemon/ticket.h"
 #include "daemon/token_calls.h"
+#include "kernels/cpu.h"
 #include "proto/assert.h"
 #include "proto/describe.h"
 #include "proto/message.h"
@@ -101,11 +102,17 @@ static void server_status(const struct ask *a) BN_ON_LOOP
 	struct bn_requests_count own = bn_requests_count_uid(m->config.requests, uid);
 	struct bn_requests_totals totals = bn_requests_totals(m->config.requests);
 	struct bn_pack *p = begin(a);
+	char processor[128];
 
 	bn_pack_str(p, "version", m->config.version);
 	bn_pack_int(p, "uptime_ms", (int64_t)(uv_now(m->config.loop) - m->start_ms));
 	bn_pack_bool(p, "ready", m->ready);
 	bn_pack_int(p, "lanes", m->config.lanes);
+	bn_pack_str(p, "processor", bn_cpu_describe(m->config.cpu, processor, sizeof(processor)));
+	bn_pack_map(p, "step");
+	bn_pack_int(p, "rows", m->config.forward.max_rows);
+	bn_pack_int(p, "outputs", m->config.forward.max_outputs);
+	bn_pack_end(p);
 	bn_pack_int(p, "connections", bn_connections_count(m->connections));
 	bn_respond_memory(p, m->config.budget);
 	bn_pack_map(p, "requests");

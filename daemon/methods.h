@@ -13,6 +13,7 @@
 #include "daemon/metrics.h"
 #include "daemon/registry.h"
 #include "daemon/requests.h"
+#include "engine/forward.h"
 #include "proto/error.h"
 #include "proto/role.h"
 
@@ -32,6 +33,8 @@ struct bn_methods_config {
 	struct bn_metrics *metrics; /* NULL allowed */
 	const char *version;
 	uint32_t lanes;
+	uint64_t cpu;                     /* features that may be used */
+	struct bn_forward_config forward; /* the largest step          */
 };
 
 /* BN_E_MEMORY. Not ready at first. */

@@ -123,6 +123,9 @@ void bn_respond_list(struct bn_pack *p, struct bn_registry *r)
 		bn_pack_str(p, "state", bn_entry_state_word(e->state));
 		size_if(p, "size_bytes", e->file_bytes);
 		size_if(p, "context", e->has_info ? e->info.context : 0);
+		if (e->has_info && e->info.known != NULL) {
+			bn_pack_str(p, "known", e->info.known);
+		}
 		bn_pack_bool(p, "pinned", e->pinned);
 		if (e->state == BN_ENTRY_FAILED) {
 			bn_pack_str(p, "error", e->error.text);
@@ -139,6 +142,12 @@ static void info(struct bn_pack *p, const struct bn_entry *e)
 	if (i->digest[0] != '\0') {
 		bn_pack_str(p, "digest", i->digest);
 	}
+	if (i->known != NULL) {
+		bn_pack_str(p, "known", i->known);
+	}
+	if (i->licence[0] != '\0') {
+		bn_pack_str(p, "licence", i->licence);
+	}
 	bn_pack_str(p, "architecture", i->architecture);
 	size(p, "parameters", i->parameters);
 	bn_pack_int(p, "context", i->context);
@@ -150,6 +159,13 @@ static void info(struct bn_pack *p, const struct bn_entry *e)
 	bn_pack_str(p, "template", i->chat_template);
 	bn_pack_str(p, "kernel", i->kernel);
 	bn_pack_str(p, "kernel_reason", i->kernel_why);
+	if (i->n_warnings > 0) {
+		bn_pack_array(p, "warnings");
+		for (uint32_t k = 0; k < i->n_warnings; k++) {
+			bn_pack_str(p, NULL, i->warnings[k]);
+		}
+		bn_pack_end(p);
+	}
 	bn_pack_map(p, "bytes");
 	size(p, "weights", e->weights_bytes);
 	size(p, "kv_per_token", i->kv_position_bytes);

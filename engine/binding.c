@@ -1,5 +1,6 @@
 #include "engine/binding.h"
 
+#include "engine/guide.h"
 #include "proto/assert.h"
 
 #include <math.h>
@@ -19,6 +20,7 @@ struct binder {
 	struct bn_binding *b;
 	struct bn_error *err;
 	const char *const *only;
+	const struct bn_guide_model *known; /* the published model it is, or NULL */
 	struct {
 		const struct bn_kernel *kernel;
 		bool sound;
@@ -37,12 +39,9 @@ static const char *const projection_names[BN_PROJ_COUNT] = {
 static void projection_shape(const struct bn_hyper *h, enum bn_projection p, uint32_t *rows,
 			     uint32_t *cols)
 {
-	const uint32_t q = h->heads * h->head_dim, kv = h->kv_heads * h->head_dim;
-	const uint32_t out[BN_PROJ_COUNT] = { q, kv, kv, h->dim, h->ffn, h->ffn, h->dim };
-	const uint32_t in[BN_PROJ_COUNT] = { h->dim, h->dim, h->dim, q, h->dim, h->dim, h->ffn };
+	const struct bn_shape shape = bn_hyper_shape(h);
 
-	*rows = out[p];
-	*cols = in[p];
+	bn_shape_projection(&shape, p, rows, cols);
 }
 
 static bool dense_type(enum bn_ggml_type type, enum bn_dense_type *out)
@@ -177,53 +176,74 @@ static bool is_sound(struct binder *w, const struct bn_kernel *k)
 
 static bool can_use(struct binder *w, const struct bn_kernel *k, uint32_t rows, uint32_t cols)
 {
-	return k != NULL && (k->needs & w->b->cpu) == k->needs && k->fits(rows, cols) &&
-	       is_sound(w, k);
+	return k != NULL && bn_guide_runs(w->known, w->b->cpu, k, rows, cols) && is_sound(w, k);
 }
 
-static const struct bn_kernel *best_kernel(struct binder *w, uint32_t rows, uint32_t cols)
+/* The best kernel that `word` stands for: one by its name, or any of a family ("tl2", "i2_s"), or
+ * any at all ("auto"). NULL when none of them can be used. */
+static const struct bn_kernel *best_of(struct binder *w, const char *word, uint32_t rows,
+				       uint32_t cols)
 {
 	const struct bn_kernel *const *all;
 	const size_t n = bn_kernels(&all);
+	const bool any = strcmp(word, "auto") == 0;
+	enum bn_guide_kernel family;
 
-	for (size_t i = 0; w->only == NULL && i < n; i++) {
-		if (can_use(w, all[i], rows, cols)) {
-			return all[i];
-		}
+	if (strchr(word, '.') != NULL) {
+		const struct bn_kernel *k = bn_kernel_find(word);
+
+		return can_use(w, k, rows, cols) ? k : NULL;
 	}
-	for (size_t i = 0; w->only != NULL && w->only[i] != NULL; i++) {
-		const struct bn_kernel *k = bn_kernel_find(w->only[i]);
+	if (!any && !bn_guide_kernel_of(word, &family)) {
+		return NULL;
+	}
+	for (size_t i = 0; i < n; i++) {
+		enum bn_guide_kernel own;
 
-		if (can_use(w, k, rows, cols)) {
-			return k;
+		if ((any || (bn_guide_kernel_of(all[i]->name, &own) && own == family)) &&
+		    can_use(w, all[i], rows, cols)) {
+			return all[i];
 		}
 	}
 	return NULL;
 }
 
+static const struct bn_kernel *best_kernel(struct binder *w, uint32_t rows, uint32_t cols)
+{
+	const struct bn_kernel *found = NULL;
+
+	if (w->only == NULL) {
+		return best_of(w, "auto", rows, cols);
+	}
+	for (size_t i = 0; found == NULL && w->only[i] != NULL; i++) {
+		found = best_of(w, w->only[i], rows, cols);
+	}
+	return found;
+}
+
 static enum bn_status choose_kernel(struct binder *w, enum bn_projection p)
 {
-	const struct bn_kernel *const *all;
-	const size_t n = bn_kernels(&all);
-	char list[160] = "";
-	size_t used = 0;
+	const struct bn_shape shape = bn_hyper_shape(&w->b->hyper);
+	char list[256], asked[96] = "";
 	uint32_t rows, cols;
 
-	projection_shape(&w->b->hyper, p, &rows, &cols);
+	bn_shape_projection(&shape, p, &rows, &cols);
 	w->b->kernel[p] = best_kernel(w, rows, cols);
 	if (w->b->kernel[p] != NULL) {
 		return BN_OK;
 	}
-	for (size_t i = 0; i < n && used < sizeof(list); i++) {
-		if (can_use(w, all[i], rows, cols)) {
-			used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s",
-						 used > 0 ? ", " : "", all[i]->name);
-		}
+	for (size_t i = 0; w->only != NULL && w->only[i] != NULL; i++) {
+		const size_t n = strlen(asked);
+
+		snprintf(asked + n, sizeof(asked) - n, "%s%s", i > 0 ? ", " : "", w->only[i]);
 	}
 	return bn_fail(w->err, BN_E_KERNEL,
-		       "none of the allowed kernels runs on this processor and fits matrices of "
-		       "%u x %u; these would: %s",
-		       rows, cols, list);
+		       "%s: none of the kernels asked for (%s) may multiply it on this %s "
+		       "processor; what works here: %s",
+		       w->known != NULL ? w->known->name : "this model",
+		       w->only != NULL ? asked : "auto",
+		       bn_guide_processor_word(bn_guide_processor(w->b->cpu)),
+		       bn_guide_list(w->known, &shape, w->b->cpu, list, sizeof(list)));
 }
 
 static enum bn_status bind_trits(struct binder *w, const char *name, uint32_t layer,
@@ -391,6 +411,14 @@ static enum bn_status bind_all(struct binder *w)
 	return status;
 }
 
+/* Its dimensions suffice here: models that share them share their kernels. */
+static const struct bn_guide_model *recognise(const struct bn_hyper *h)
+{
+	const struct bn_shape shape = bn_hyper_shape(h);
+
+	return bn_guide_recognise(&shape, h->arch->name, (struct bn_str){ "", 0 }, NULL);
+}
+
 enum bn_status bn_binding_new(struct bn_binding **out, const struct bn_gguf *gguf,
 			      const struct bn_file *file, const struct bn_hyper *hyper,
 			      uint64_t cpu, const char *const *only, struct bn_error *err)
@@ -408,6 +436,7 @@ enum bn_status bn_binding_new(struct bn_binding **out, const struct bn_gguf *ggu
 	b->file = file;
 	b->hyper = *hyper;
 	b->cpu = cpu;
+	w.known = recognise(hyper);
 	status = bind_all(&w);
 	if (status != BN_OK) {
 		bn_binding_free(b);

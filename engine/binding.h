@@ -12,21 +12,10 @@
 
 #include "engine/gguf.h"
 #include "engine/hyper.h"
+#include "engine/shape.h"
 #include "kernels/dense.h"
 #include "kernels/kernel.h"
 #include "proto/error.h"
-
-/* The seven ternary matrices of a layer, in the order a step meets them. */
-enum bn_projection {
-	BN_PROJ_Q,
-	BN_PROJ_K,
-	BN_PROJ_V,
-	BN_PROJ_O,
-	BN_PROJ_GATE,
-	BN_PROJ_UP,
-	BN_PROJ_DOWN,
-	BN_PROJ_COUNT,
-};
 
 /* What a tensor is to the graph. */
 enum bn_role_in_graph {
@@ -72,12 +61,14 @@ struct bn_binding {
 
 /*
  * Looks up every tensor that `hyper` calls for, checks shapes and types, reads and checks the
- * ternary scales, and chooses kernels: the first name of `only` (NULL-terminated, or NULL: all we
- * have, best first) that runs on `cpu`, fits the shape and passes its self-test. Directory and file
- * are borrowed until bn_binding_free. Errors name the tensor: BN_E_FORMAT for one that is missing
- * or misshapen, or a scale that is not a finite number above zero; BN_E_NOT_SUPPORTED for one that
- * makes it another graph (biases, experts, more norms); BN_E_KERNEL for a type we have no kernel
- * for (ternary other than I2_S), or when no allowed kernel runs here. Helper.
+ * ternary scales, and chooses kernels: the first of `only` (NULL-terminated, or NULL: all we have,
+ * best first) that the guide allows this model (engine/guide.h), runs on `cpu`, fits the shape and
+ * passes its self-test. An entry is a kernel's name ("i2s.vnni"), a family ("tl2", "i2_s": the best
+ * of it) or "auto"; others are passed over, for a list may serve several machines. Directory and
+ * file are borrowed until bn_binding_free. Errors name the tensor: BN_E_FORMAT for one that is
+ * missing or misshapen, or a scale that is not a finite number above zero; BN_E_NOT_SUPPORTED for
+ * one that makes it another graph (biases, experts, more norms); BN_E_KERNEL for a type we have no
+ * kernel for (ternary other than I2_S), or when no allowed kernel runs here. Helper.
  */
 BN_MUST_USE enum bn_status bn_binding_new(struct bn_binding **out, const struct bn_gguf *gguf,
 					  const struct bn_file *file, const struct bn_hyper *hyper,

@@ -241,8 +241,10 @@ enum bn_status bn_chat_choose(const struct bn_chat_hint *hint, const struct bn_c
 		return choose_override(hint, out, err);
 	}
 
-	if (is(hint->architecture, "bitnet-b1.58") || is(hint->architecture, "bitnet-25") ||
-	    is(hint->architecture, "bitnet")) {
+	if (hint->published != NULL && missing(find(hint->published), hint->tok) == NULL) {
+		chat = find(hint->published);
+	} else if (is(hint->architecture, "bitnet-b1.58") || is(hint->architecture, "bitnet-25") ||
+		   is(hint->architecture, "bitnet")) {
 		if (n_tokens == 128256) {
 			chat = find("bitnet-2b4t");
 		} else if (n_tokens == 32002) {
@@ -262,12 +264,12 @@ enum bn_status bn_chat_choose(const struct bn_chat_hint *hint, const struct bn_c
 
 	chat = find("chatml");
 	*warning = "the file's chat template is not known; ChatML is used, because its control "
-		   "tokens exist; chat_template in the configuration overrides this";
+		   "tokens exist; `template` in bnd.yaml overrides this";
 	if (missing(chat, hint->tok) != NULL) {
 		chat = find("plain");
-		*warning = "the file's chat template is not known; plain 'User:' and 'Assistant:' "
-			   "lines are used, answers may be worse; chat_template in the "
-			   "configuration overrides this";
+		*warning = "the file's chat template is not known; plain User: and Assistant: "
+			   "lines are used, answers may be worse; `template` in bnd.yaml "
+			   "overrides this";
 	}
 	*out = chat;
 	return BN_OK;
@@ -483,8 +485,9 @@ static enum bn_status check(const struct bn_chat_template *chat,
 	if (!bn_chat_is_usable(chat)) {
 		return bn_fail(
 			err, BN_E_NOT_SUPPORTED,
-			"this model has no chat template, it continues text; use "
-			"completions (bnctl run), or set `template` of the model in bnd.yaml");
+			"this is a base model, it has no chat template and continues text; use "
+			"completions (bnctl run), an instruct model (bnctl models lists them), or "
+			"set `template` of the model in bnd.yaml");
 	}
 	if (n == 0 || n > BN_CHAT_MAX_MESSAGES) {
 		enum bn_status status =

@@ -33,18 +33,21 @@ struct bn_chat_message {
 /* What is known of a model when its template is chosen. Everything but `tok` may be absent. */
 struct bn_chat_hint {
 	const char *override;        /* name from the configuration; NULL or "auto": choose       */
+	const char *published;       /* name from engine/guide.h when the file is sure to be one of
+					its models; NULL                                          */
 	struct bn_str architecture;  /* general.architecture                                      */
 	struct bn_str file_template; /* tokenizer.chat_template, Jinja text; only recognised      */
 	const struct bn_tokenizer *tok;
 };
 
 /*
- * Chooses. Order: the override; the family ("bitnet-b1.58", "bitnet-25" and "bitnet" with 128256
- * tokens use bitnet-2b4t, whatever their file says, for the published file is wrong; with 32002
- * tokens they are base models); what the file's template is recognised as; none without a file
- * template; for an unknown one chatml if the tokens exist, else plain, and *warning is a static
- * sentence for the log (NULL otherwise). BN_E_CONFIG for an override that does not exist or whose
- * control tokens the vocabulary lacks, with the names that do exist. Any thread.
+ * Chooses. Order: the override; what the guide knows of the published model; the family
+ * ("bitnet-b1.58", "bitnet-25" and "bitnet" with 128256 tokens use bitnet-2b4t, whatever their file
+ * says, for the published file is wrong; with 32002 tokens they are base models); what the file's
+ * template is recognised as; none without a file template; for an unknown one chatml if the tokens
+ * exist, else plain, and *warning is a static sentence for the log (NULL otherwise). BN_E_CONFIG
+ * for an override that does not exist or whose control tokens the vocabulary lacks, with the names
+ * that do exist. Any thread.
  */
 BN_MUST_USE enum bn_status bn_chat_choose(const struct bn_chat_hint *hint,
 					  const struct bn_chat_template **out, const char **warning,

@@ -40,15 +40,27 @@ const char *bn_checkpoint_projection(char name[BN_CHECKPOINT_NAME_BYTES], uint32
 	return name;
 }
 
+struct bn_shape bn_checkpoint_dimensions(const struct bn_checkpoint *c)
+{
+	return (struct bn_shape){
+		.layers = c->layers,
+		.dim = c->dim,
+		.ffn = c->ffn,
+		.heads = c->heads,
+		.kv_heads = c->kv_heads,
+		.head_dim = c->head_dim,
+		.vocab = c->n_vocab,
+		.tied = c->tied,
+		.sub_norms = c->sub_norms,
+	};
+}
+
 void bn_checkpoint_shape(const struct bn_checkpoint *c, enum bn_projection p, uint32_t *rows,
 			 uint32_t *cols)
 {
-	const uint32_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-	const uint32_t out[BN_PROJ_COUNT] = { q, kv, kv, c->dim, c->ffn, c->ffn, c->dim };
-	const uint32_t in[BN_PROJ_COUNT] = { c->dim, c->dim, c->dim, q, c->dim, c->dim, c->ffn };
+	const struct bn_shape shape = bn_checkpoint_dimensions(c);
 
-	*rows = out[p];
-	*cols = in[p];
+	bn_shape_projection(&shape, p, rows, cols);
 }
 
 static bool is_float(const struct bn_safetensors_tensor *t)
@@ -457,18 +469,21 @@ static void choose_architecture(struct bn_checkpoint *c)
 		name = c->activation == BN_ACT_RELU2 ? "bitnet-b1.58" : "bitnet";
 	}
 	c->arch = bn_family_architecture(name, strlen(name));
+}
 
-	const struct bn_known_model dims = {
-		.architecture = name,
-		.layers = c->layers,
-		.dim = c->dim,
-		.ffn = c->ffn,
-		.heads = c->heads,
-		.kv_heads = c->kv_heads,
-		.vocab = c->n_vocab,
-	};
+/* By its dimensions; of several models that share them, the one the folder or else config.json
+ * names. Asked before a name is chosen, and again with it. */
+static void recognise(struct bn_checkpoint *c)
+{
+	const struct bn_shape shape = bn_checkpoint_dimensions(c);
+	const char *const names[] = { c->name, c->source };
+	bool certain = false;
 
-	c->known = bn_family_recognise(&dims);
+	for (size_t i = 0; i < 2 && !certain; i++) {
+		const struct bn_str name = { names[i], strlen(names[i]) };
+
+		c->known = bn_guide_recognise(&shape, c->arch->name, name, &certain);
+	}
 }
 
 static enum bn_status check_tensors(struct bn_checkpoint *c, const struct bn_hfconfig *config,
@@ -604,7 +619,9 @@ static enum bn_status fill(struct bn_checkpoint *c, const char *path,
 		return status;
 	}
 	choose_architecture(c);
+	recognise(c);
 	choose_name(c, path);
+	recognise(c);
 	read_licence(c);
 	status = bn_hfvocab_load(&c->vocab, c->dirfd, c->n_vocab, err);
 	if (status == BN_OK) {

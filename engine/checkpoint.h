@@ -12,6 +12,7 @@
 #define BN_ENGINE_CHECKPOINT_H
 
 #include "engine/family.h"
+#include "engine/guide.h"
 #include "engine/hfvocab.h"
 #include "engine/safetensors.h"
 #include "engine/weights.h"
@@ -58,7 +59,7 @@ struct bn_checkpoint {
 
 	bn_token eos[BN_CHECKPOINT_EOS_MAX]; /* all that end a generation, the main one first */
 	uint32_t n_eos;
-	const struct bn_known_model *known; /* published model of these dimensions, or NULL   */
+	const struct bn_guide_model *known; /* published model of these dimensions, or NULL   */
 	char name[BN_CHECKPOINT_TEXT_BYTES];
 	char licence[BN_CHECKPOINT_TEXT_BYTES]; /* of README.md; empty when it says none        */
 	char source[BN_CHECKPOINT_TEXT_BYTES];  /* "organisation/name"; empty when unknown      */
@@ -79,6 +80,9 @@ void bn_checkpoint_finish(struct bn_checkpoint *c);
 /* "model.layers.3.self_attn.q_proj.weight", valid as long as the buffer. */
 const char *bn_checkpoint_projection(char name[BN_CHECKPOINT_NAME_BYTES], uint32_t layer,
 				     enum bn_projection p, const char *tail);
+
+/* Its dimensions, for arithmetic that needs nothing else. */
+struct bn_shape bn_checkpoint_dimensions(const struct bn_checkpoint *c);
 
 /* Rows (out) and columns (in) of a projection. */
 void bn_checkpoint_shape(const struct bn_checkpoint *c, enum bn_projection p, uint32_t *rows,

@@ -8,8 +8,10 @@
 #include "engine/convert_plan.h"
 #include "engine/convert_verify.h"
 #include "engine/gguf_write.h"
+#include "engine/guide.h"
 #include "engine/quantize.h"
 #include "engine/ternary.h"
+#include "kernels/cpu.h"
 #include "kernels/half.h"
 #include "kernels/trits.h"
 #include "proto/assert.h"
@@ -449,19 +451,28 @@ static enum bn_status run(struct conversion *v, const char *path) BN_ON_HELPER
 	return status;
 }
 
+/* The guide's matrix, for the processor we run on: a file is made to be used here. */
+static enum bn_status check_kernel(struct conversion *v)
+{
+	const struct bn_shape shape = bn_checkpoint_dimensions(v->c);
+	enum bn_guide_kernel kernel;
+	enum bn_status status = bn_guide_choose(v->c->known, &shape, bn_cpu_features(),
+						v->options->kernel, &kernel, v->err);
+
+	if (status == BN_OK && kernel != BN_GUIDE_I2S) {
+		return bn_fail(v->err, BN_E_KERNEL,
+			       "files for %s cannot be written yet; only those for i2_s can",
+			       bn_guide_kernel_word(kernel));
+	}
+	return status;
+}
+
 static enum bn_status check_options(struct conversion *v, const char *path)
 {
-	const char *kernel = v->options->kernel != NULL ? v->options->kernel : "auto";
+	const enum bn_status status = check_kernel(v);
 
-	if (strcmp(kernel, "tl1") == 0 || strcmp(kernel, "tl2") == 0) {
-		return bn_fail(v->err, BN_E_KERNEL,
-			       "files for %s cannot be written yet; i2_s can, and runs on every "
-			       "processor",
-			       kernel);
-	}
-	if (strcmp(kernel, "auto") != 0 && strcmp(kernel, "i2_s") != 0) {
-		return bn_fail(v->err, BN_E_KERNEL, "there is no kernel '%.32s'; use i2_s or auto",
-			       kernel);
+	if (status != BN_OK) {
+		return status;
 	}
 	if (!v->options->force && access(path, F_OK) == 0) {
 		return bn_fail(v->err, BN_E_CONFLICT, "'%s' is there already; --force replaces it",

@@ -49,12 +49,12 @@ struct bn_convert_report {
 };
 
 /*
- * Converts to the file `path`. Errors: BN_E_KERNEL for a kernel that is not written yet or unknown;
- * BN_E_CONFLICT when the file is there and `force` is not set; BN_E_NOT_SUPPORTED for floats that
- * are neither ternary nor said to be latent; BN_E_FORMAT for codes 3, values that are not finite,
- * files that change meanwhile; BN_E_IO (no room is known before the work); BN_E_CANCELLED;
- * BN_E_INTERNAL when reading back gives other weights; those of bn_model_open on the result. On
- * failure no file is left. Helper.
+ * Converts to the file `path`. Errors: BN_E_KERNEL for a kernel that is unknown, not written yet,
+ * or not for this model on this processor (engine/guide.h); BN_E_CONFLICT when the file is there
+ * and `force` is not set; BN_E_NOT_SUPPORTED for floats that are neither ternary nor said to be
+ * latent; BN_E_FORMAT for codes 3, values that are not finite, files that change meanwhile; BN_E_IO
+ * (no room is known before the work); BN_E_CANCELLED; BN_E_INTERNAL when reading back gives other
+ * weights; those of bn_model_open on the result. On failure no file is left. Helper.
  */
 BN_MUST_USE enum bn_status bn_convert(const struct bn_checkpoint *c, const char *path,
 				      const struct bn_convert_options *options,

@@ -4,6 +4,7 @@
 #include "engine/checkpoint.h"
 #include "engine/convert.h"
 #include "engine/kv.h"
+#include "kernels/cpu.h"
 #include "proto/error.h"
 #include "proto/role.h"
 
@@ -190,6 +191,9 @@ static void tell_memory(const struct bn_checkpoint *c, const struct arguments *a
 
 static void tell(const struct bn_checkpoint *c, const struct arguments *a)
 {
+	const struct bn_shape shape = bn_checkpoint_dimensions(c);
+	char kernels[256];
+
 	printf("name          %s\n", c->name);
 	printf("dimensions    those of %s\n",
 	       c->known != NULL ? c->known->name : "no model known by name");
@@ -207,6 +211,8 @@ static void tell(const struct bn_checkpoint *c, const struct arguments *a)
 	printf("context       %u tokens, rope base %.10g\n", c->context, c->rope_base);
 	tell_weights(c);
 	tell_memory(c, a);
+	printf("kernels       %s\n",
+	       bn_guide_list(c->known, &shape, bn_cpu_features(), kernels, sizeof(kernels)));
 	printf("licence       %s\n", c->licence[0] != '\0' ? c->licence : "not said in the folder");
 	for (uint32_t i = 0; i < c->vocab.n_notices; i++) {
 		printf("note          %s\n", c->vocab.notices[i]);

@@ -52,25 +52,6 @@ static const struct bn_architecture architectures[] = {
 };
 
 /* clang-format off */
-static const struct bn_known_model known[] = {
-	/* name                           architecture    layers  dim   ffn heads kv  vocab */
-	{ "bitnet-b1.58-2B-4T",           "bitnet-b1.58",  30, 2560,  6912, 20,  5, 128256 },
-	{ "bitnet-b1.58-2B-4T",           "bitnet-25",     30, 2560,  6912, 20,  5, 128256 },
-	{ "bitnet-b1.58-2B-4T",           "bitnet",        30, 2560,  6912, 20,  5, 128256 },
-	{ "bitnet_b1_58-large",           "bitnet",        24, 1536,  4096, 16, 16,  32002 },
-	{ "bitnet_b1_58-large",           "bitnet-b1.58",  24, 1536,  4096, 16, 16,  32002 },
-	{ "bitnet_b1_58-3B",              "bitnet",        26, 3200,  8640, 32, 32,  32002 },
-	{ "bitnet_b1_58-3B",              "bitnet-b1.58",  26, 3200,  8640, 32, 32,  32002 },
-	{ "Llama3-8B-1.58-100B-tokens",   "llama",         32, 4096, 14336, 32,  8, 128256 },
-	{ "Falcon3-1B-Instruct-1.58bit",  "llama",         18, 2048,  8192,  8,  4, 131072 },
-	{ "Falcon3-3B-Instruct-1.58bit",  "llama",         22, 3072,  9216, 12,  4, 131072 },
-	{ "Falcon3-7B-Instruct-1.58bit",  "llama",         28, 3072, 23040, 12,  4, 131072 },
-	{ "Falcon3-7B-Instruct-1.58bit",  "llama",         28, 3072, 23040, 12,  4, 131080 },
-	{ "Falcon3-10B-Instruct-1.58bit", "llama",         40, 3072, 23040, 12,  4, 131072 },
-	{ "Falcon-E-1B-Instruct",         "llama",         24, 2048,  9216, 16,  2,  32768 },
-	{ "Falcon-E-3B-Instruct",         "llama",         32, 2048, 13312, 16,  2,  32768 },
-};
-
 static const struct {
 	const char *text;
 	enum bn_activation activation;
@@ -127,23 +108,4 @@ const char *bn_family_activation_name(enum bn_activation activation)
 		return "relu2";
 	}
 	return "?";
-}
-
-const struct bn_known_model *bn_family_recognise(const struct bn_known_model *d)
-{
-	for (size_t i = 0; i < LENGTH(known); i++) {
-		const struct bn_known_model *k = &known[i];
-
-		if (strcmp(k->architecture, d->architecture) == 0 && k->layers == d->layers &&
-		    k->dim == d->dim && k->ffn == d->ffn && k->heads == d->heads &&
-		    k->kv_heads == d->kv_heads && k->vocab == d->vocab) {
-			return k;
-		}
-	}
-	return NULL;
-}
-
-const struct bn_known_model *bn_family_known_at(size_t i)
-{
-	return i < LENGTH(known) ? &known[i] : NULL;
 }

@@ -1,9 +1,8 @@
 /*
- * What is known about models beyond their files: the rules of each GGUF architecture, and the
- * published models by their dimensions.
+ * The rules of each GGUF architecture that files leave out, as rows of a const table.
  *
- * It does not read files (engine/hyper.h applies these rules to one) and does not choose chat
- * templates (engine/chat.h). Everything is a row of a const table; a new model is a new row.
+ * It does not read files (engine/hyper.h applies these rules to one) and knows no single model
+ * (engine/guide.h).
  */
 #ifndef BN_ENGINE_FAMILY_H
 #define BN_ENGINE_FAMILY_H
@@ -37,13 +36,6 @@ struct bn_architecture {
 	float default_rope_base;
 };
 
-/* A published model, recognised by its dimensions. */
-struct bn_known_model {
-	const char *name; /* as published, without the organisation: "bitnet-b1.58-2B-4T" */
-	const char *architecture;
-	uint32_t layers, dim, ffn, heads, kv_heads, vocab;
-};
-
 /* The row of an architecture name [n] (not terminated); NULL when we do not run it. */
 const struct bn_architecture *bn_family_architecture(const char *name, size_t n);
 
@@ -58,11 +50,5 @@ enum bn_activation bn_family_activation(const struct bn_architecture *arch, uint
 bool bn_family_parse_activation(const char *text, size_t n, enum bn_activation *out);
 
 const char *bn_family_activation_name(enum bn_activation activation);
-
-/* The published model of these dimensions; NULL when there is none. */
-const struct bn_known_model *bn_family_recognise(const struct bn_known_model *dimensions);
-
-/* The i-th known model, NULL past the end. */
-const struct bn_known_model *bn_family_known_at(size_t i);
 
 #endif

@@ -306,3 +306,16 @@ enum bn_status bn_hyper_read(struct bn_hyper *out, const struct bn_gguf *gguf, s
 	*out = h;
 	return BN_OK;
 }
+
+struct bn_shape bn_hyper_shape(const struct bn_hyper *h)
+{
+	return (struct bn_shape){
+		.layers = h->layers,
+		.dim = h->dim,
+		.ffn = h->ffn,
+		.heads = h->heads,
+		.kv_heads = h->kv_heads,
+		.head_dim = h->head_dim,
+		.vocab = h->vocab,
+	};
+}

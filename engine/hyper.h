@@ -16,6 +16,7 @@
 
 #include "engine/family.h"
 #include "engine/gguf.h"
+#include "engine/shape.h"
 #include "kernels/vec.h"
 #include "proto/error.h"
 
@@ -49,5 +50,8 @@ struct bn_hyper {
 /* Fills *out from the directory. See the errors above; *out is untouched on failure. Helper. */
 BN_MUST_USE enum bn_status bn_hyper_read(struct bn_hyper *out, const struct bn_gguf *gguf,
 					 struct bn_error *err);
+
+/* Its dimensions; `tied` and `sub_norms`, which the tensors tell, are false. Any thread. */
+struct bn_shape bn_hyper_shape(const struct bn_hyper *h);
 
 #endif

@@ -1,5 +1,6 @@
 #include "engine/model.h"
 
+#include "engine/guide.h"
 #include "engine/utf8.h"
 #include "kernels/cpu.h"
 #include "proto/assert.h"
@@ -16,6 +17,8 @@ struct bn_model_plan {
 	struct bn_binding *binding;
 	struct bn_tokenizer *tok; /* moves to the model */
 	const struct bn_chat_template *chat;
+	const struct bn_guide_model *known; /* NULL: not a published one             */
+	bool certain;                       /* the file says it is that model        */
 	uint64_t cpu;
 	struct bn_model_info info;
 };
@@ -80,6 +83,10 @@ static void describe_warnings(struct bn_model_plan *plan, const char *chat_warni
 	if (chat_warning != NULL) {
 		warn(&plan->info, chat_warning);
 	}
+	if (plan->known != NULL && plan->known->poor_chat && bn_chat_is_usable(plan->chat)) {
+		snprintf(text, sizeof(text), "%s was %s", plan->known->name, plan->known->note);
+		warn(&plan->info, text);
+	}
 	if (tokens < plan->hyper.vocab) {
 		snprintf(text, sizeof(text),
 			 "the embedding has %u rows and the vocabulary %u tokens: the rest is "
@@ -111,21 +118,11 @@ static void describe(struct bn_model_plan *plan, const struct bn_model_options *
 	const struct bn_hyper *h = &plan->hyper;
 	const struct bn_binding *b = plan->binding;
 	struct bn_model_info *info = &plan->info;
-	const struct bn_known_model dims = {
-		.architecture = h->arch->name,
-		.layers = h->layers,
-		.dim = h->dim,
-		.ffn = h->ffn,
-		.heads = h->heads,
-		.kv_heads = h->kv_heads,
-		.vocab = h->vocab,
-	};
-	const struct bn_known_model *known = bn_family_recognise(&dims);
 	const struct bn_kv_shape kv = { h->layers, h->kv_heads, h->head_dim, BN_KV_F16 };
 
 	copy_text(info->name, text_of(plan->gguf, "general.name"));
 	copy_text(info->licence, text_of(plan->gguf, "general.license"));
-	info->known = known != NULL ? known->name : NULL;
+	info->known = plan->known != NULL ? plan->known->name : NULL;
 	info->architecture = h->arch->name;
 	info->activation = bn_family_activation_name(h->activation);
 	info->tokenizer = bn_tokenizer_kind(plan->tok) == BN_TOKENIZER_BPE ? "bpe" : "spm";
@@ -163,12 +160,21 @@ static enum bn_status choose_chat(struct bn_model_plan *plan,
 	const struct bn_architecture *arch = plan->hyper.arch;
 	const struct bn_chat_hint hint = {
 		.override = options->chat_template,
+		.published = plan->certain ? plan->known->template : NULL,
 		.architecture = { arch->name, strlen(arch->name) },
 		.file_template = text_of(plan->gguf, "tokenizer.chat_template"),
 		.tok = plan->tok,
 	};
 
 	return bn_chat_choose(&hint, &plan->chat, warning, err);
+}
+
+static void recognise(struct bn_model_plan *plan)
+{
+	const struct bn_shape shape = bn_hyper_shape(&plan->hyper);
+
+	plan->known = bn_guide_recognise(&shape, plan->hyper.arch->name,
+					 text_of(plan->gguf, "general.name"), &plan->certain);
 }
 
 static enum bn_status fill_plan(struct bn_model_plan *plan, const char *path,
@@ -193,6 +199,7 @@ static enum bn_status fill_plan(struct bn_model_plan *plan, const char *path,
 		status = bn_tokenizer_from_gguf(&plan->tok, plan->gguf, plan->hyper.vocab, err);
 	}
 	if (status == BN_OK) {
+		recognise(plan);
 		status = choose_chat(plan, options, &chat_warning, err);
 	}
 	if (status == BN_OK) {

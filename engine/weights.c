@@ -33,19 +33,14 @@ enum {
 
 /* ---- sizes --------------------------------------------------------------------------------- */
 
-static uint64_t aligned(uint64_t bytes)
-{
-	return (bytes + BN_ARENA_ALIGN - 1) & ~(uint64_t)(BN_ARENA_ALIGN - 1);
-}
-
 uint64_t bn_weights_bytes(const struct bn_binding *b)
 {
-	uint64_t bytes = aligned(b->hyper.layers * sizeof(struct bn_layer));
+	uint64_t bytes = bn_weights_line(b->hyper.layers * sizeof(struct bn_layer));
 
 	/* No overflow: what a tensor takes is at most twice what it has in the file, and all of
 	 * them together fit the file. */
 	for (uint32_t i = 0; i < b->n_items; i++) {
-		bytes += aligned(b->items[i].bytes);
+		bytes += bn_weights_line(b->items[i].bytes);
 	}
 	return bn_arena_need(bytes, 0);
 }

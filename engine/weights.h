@@ -66,6 +66,12 @@ struct bn_load_watch {
 
 enum { BN_DIGEST_TEXT_BYTES = 65 }; /* 64 hex digits and a NUL */
 
+/* What a part of the weights takes in their arena: whole cache lines. */
+static inline uint64_t bn_weights_line(uint64_t bytes)
+{
+	return (bytes + BN_ARENA_ALIGN - 1) & ~(uint64_t)(BN_ARENA_ALIGN - 1);
+}
+
 /* What the loaded weights will hold, exactly: what must be reserved. */
 uint64_t bn_weights_bytes(const struct bn_binding *b);
 

@@ -187,3 +187,21 @@ char *bn_cpu_describe(uint64_t features, char *text, size_t size)
 	}
 	return text;
 }
+
+uint64_t bn_cpu_parse(const char *text)
+{
+	uint64_t features = 0;
+
+	while (*text != '\0') {
+		const size_t n = strcspn(text, " ");
+
+		for (size_t j = 0; j < LEVELS; j++) {
+			if (strlen(levels[j].name) == n && memcmp(levels[j].name, text, n) == 0) {
+				features |= levels[j].bit;
+			}
+		}
+		text += n;
+		text += strspn(text, " ");
+	}
+	return features;
+}

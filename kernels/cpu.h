@@ -33,4 +33,7 @@ uint64_t bn_cpu_mask(uint64_t features, const char *const *names, size_t n);
  * to size. Returns text. */
 char *bn_cpu_describe(uint64_t features, char *text, size_t size);
 
+/* The features such a text names: the other way round. Unknown words are ignored. */
+uint64_t bn_cpu_parse(const char *text);
+
 #endif

@@ -300,6 +300,9 @@ enum bn_limit { BN_LIMIT_TABLE(BN_LIMIT_ENUM) };
 	R("uptime_ms", "int", "Since the start.")                                     \
 	R("ready", "bool", "Whether work is accepted.")                               \
 	R("lanes", "int", "Worker threads.")                                          \
+	R("processor", "str", "Processor features in use, words with spaces.")        \
+	R("step.rows", "int", "Most tokens one step computes.")                       \
+	R("step.outputs", "int", "Most requests one step computes.")                  \
 	R("connections", "int", "Open connections.")                                  \
 	BN_RESULT_MEMORY(R)                                                           \
 	R("requests.running", "int", "Being computed.")                               \
@@ -333,6 +336,7 @@ enum bn_limit { BN_LIMIT_TABLE(BN_LIMIT_ENUM) };
 	R("models[].state", "str", "`cold`, `loading`, `ready`, `draining` or `failed`.")  \
 	R("models[].size_bytes", "int?", "Size of the file; absent if it cannot be read.") \
 	R("models[].context", "int?", "Longest context served; once known.")               \
+	R("models[].known", "str?", "The published model it is; once known.")              \
 	R("models[].pinned", "bool", "Whether it is never evicted.")                       \
 	R("models[].error", "str?", "Why it failed.")
 
@@ -353,6 +357,8 @@ enum bn_limit { BN_LIMIT_TABLE(BN_LIMIT_ENUM) };
 	R("path", "str", "The file.")                                                \
 	R("size_bytes", "int?", "Its size.")                                         \
 	R("digest", "str?", "Its digest; once loaded.")                              \
+	R("known", "str?", "The published model it is.")                             \
+	R("licence", "str?", "Its licence, as the file says.")                       \
 	R("architecture", "str?", "Its family, as the file says.")                   \
 	R("parameters", "int?", "Number of weights.")                                \
 	R("context", "int?", "Longest context served.")                              \
@@ -364,6 +370,7 @@ enum bn_limit { BN_LIMIT_TABLE(BN_LIMIT_ENUM) };
 	R("template", "str?", "Chat template in use.")                               \
 	R("kernel", "str?", "The kernel that multiplies.")                           \
 	R("kernel_reason", "str?", "Why that one.")                                  \
+	R("warnings", "[str]?", "What about its file may make answers worse.")       \
 	R("pinned", "bool", "Whether it is never evicted.")                          \
 	R("keep_alive_ms", "int?", "How long it stays when idle; absent: for ever.") \
 	R("bytes.weights", "int?", "Weights in memory.")                             \

@@ -2,6 +2,7 @@
 
 #include "daemon/config_print.h"
 #include "daemon/log.h"
+#include "engine/advice.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -65,6 +66,10 @@ static void config_without_a_file_is_all_defaults(void **state)
 	assert_int_equal(c->workers.cores.count, 0);
 	assert_int_equal(c->workers.step_target_ms, 80);
 	assert_int_equal(c->workers.max_batch, 32);
+	/* What bnctl counts on where no daemon can be asked. */
+	assert_int_equal(c->workers.max_batch, BN_ADVICE_BATCH);
+	assert_int_equal(c->workers.prefill_chunk, BN_ADVICE_CHUNK);
+	assert_int_equal(c->memory.headroom, BN_ADVICE_HEADROOM);
 	assert_int_equal(c->kernels.n, 0);
 	assert_int_equal(c->n_models, 0);
 	assert_int_equal(c->limits.clients, 1024);

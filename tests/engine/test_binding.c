@@ -1,5 +1,6 @@
 #include "engine/binding.h"
 
+#include "engine/guide.h"
 #include "kernels/cpu.h"
 #include "tests/engine/graph.h"
 #include "tests/engine/rig.h"
@@ -166,8 +167,104 @@ static void kernels_are_chosen_from_the_list_in_its_order(void **state)
 										: "i2s.scalar");
 	unbind(&b);
 	assert_int_equal(bind_file(&b, path, nothing, &err), BN_E_KERNEL);
-	assert_non_null(strstr(err.text, "these would: "));
+	assert_non_null(strstr(err.text, "what works here: "));
 	assert_non_null(strstr(err.text, "i2s.scalar"));
+	unbind(&b);
+}
+
+static void families_and_auto_are_words_of_the_list(void **state)
+{
+	static const char *const lists[][3] = {
+		{ "i2_s", NULL },
+		{ "auto", NULL },
+		{ "tl9.sse", "i2s", NULL },
+	};
+	const char *path = rig_path("graph.gguf");
+	struct graph g;
+	struct bound any;
+	struct bn_error err;
+
+	(void)state;
+	graph_init(&g);
+	graph_write(&g, path);
+	assert_int_equal(bind_file(&any, path, NULL, &err), BN_OK);
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		struct bound b;
+
+		assert_int_equal(bind_file(&b, path, lists[i], &err), BN_OK);
+		for (unsigned p = 0; p < BN_PROJ_COUNT; p++) {
+			if (i == 1) {
+				assert_ptr_equal(b.binding->kernel[p], any.binding->kernel[p]);
+			} else {
+				assert_memory_equal(b.binding->kernel[p]->name, "i2s.", 4);
+			}
+		}
+		unbind(&b);
+	}
+	unbind(&any);
+}
+
+/* The keys of bitnet_b1_58-3B; kernels are chosen before its tensors are looked for. */
+static void graph_of_3b(struct graph *g)
+{
+	static const struct {
+		const char *key;
+		uint32_t value;
+	} numbers[] = {
+		{ "vocab_size", 32002 },           { "context_length", 2048 },
+		{ "embedding_length", 3200 },      { "block_count", 26 },
+		{ "feed_forward_length", 8640 },   { "attention.head_count", 32 },
+		{ "attention.head_count_kv", 32 }, { "rope.dimension_count", 100 },
+	};
+
+	graph_init(g);
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		char key[GRAPH_NAME];
+
+		snprintf(key, sizeof(key), "bitnet-b1.58.%s", numbers[i].key);
+		graph_set(g, key, (struct graph_value){ .number = numbers[i].value });
+	}
+	graph_tensor(g, "token_embd.weight")->dims[0] = 1;
+	graph_tensor(g, "token_embd.weight")->dims[1] = 32002;
+}
+
+static void kernels_the_guide_forbids_are_refused_with_those_that_work(void **state)
+{
+	static const char *const lists[][2] = {
+		{ "i2_s", NULL },
+		{ "i2s.scalar", NULL },
+#if defined(__x86_64__)
+		{ "tl1.scalar", NULL },
+		{ "tl1", NULL },
+#elif defined(__aarch64__)
+		{ "tl2.scalar", NULL },
+		{ "tl2", NULL },
+#endif
+	};
+	const char *path = rig_path("graph.gguf");
+	struct graph g;
+	struct bound b;
+	struct bn_error err;
+
+	(void)state;
+	graph_of_3b(&g);
+	graph_write(&g, path);
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		err.status = BN_OK;
+		assert_int_equal(bind_file(&b, path, lists[i], &err), BN_E_KERNEL);
+		assert_non_null(strstr(err.text, "bitnet_b1_58-3B"));
+		assert_non_null(strstr(err.text, lists[i][0]));
+		assert_non_null(
+			strstr(err.text, bn_guide_processor(0) == BN_GUIDE_X86 ? "tl2" : "tl1"));
+		assert_null(strstr(err.text, "i2s.vnni"));
+		unbind(&b);
+	}
+	/* auto gets as far as the tensors where this binary has the kernel, and never to i2_s. */
+	if (bind_file(&b, path, NULL, &err) == BN_E_KERNEL) {
+		assert_non_null(strstr(err.text, "none of this build, it needs"));
+	} else {
+		assert_non_null(strstr(err.text, "token_embd.weight"));
+	}
 	unbind(&b);
 }
 
@@ -180,6 +277,8 @@ int main(void)
 		cmocka_unit_test(scales_must_be_finite_and_positive),
 		cmocka_unit_test(tensors_of_another_graph_are_refused),
 		cmocka_unit_test(kernels_are_chosen_from_the_list_in_its_order),
+		cmocka_unit_test(families_and_auto_are_words_of_the_list),
+		cmocka_unit_test(kernels_the_guide_forbids_are_refused_with_those_that_work),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

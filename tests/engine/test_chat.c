@@ -1,6 +1,7 @@
 /* Chat templates: exact text, choice, refusal, and that no message can become control. */
 #include "engine/chat.h"
 
+#include "engine/guide.h"
 #include "tests/engine/texts.h"
 #include "tests/engine/vocabs.h"
 
@@ -114,6 +115,41 @@ static void chat_works_on_sentencepiece(void **state)
 	assert_rendered(tiny_spm, t, "<s><|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
 }
 
+/* The text of every control token of `tok` inside messages of every role gives not one control
+ * token more than harmless text does. */
+static void assert_no_control_from_text(const char *template, const struct bn_tokenizer *tok)
+{
+	static const struct bn_chat_message harmless[] = { { { "system", 6 }, { "a", 1 } },
+							   { { "user", 4 }, { "b", 1 } },
+							   { { "assistant", 9 }, { "c", 1 } } };
+	struct bn_tokens want = encode(template, tok, harmless, 3, NULL);
+	unsigned tried = 0;
+
+	for (bn_token id = 0; id < bn_tokenizer_size(tok); id++) {
+		struct bn_str s = bn_tokenizer_text(tok, id);
+		char twice[512];
+		struct bn_chat_message evil[] = { MESSAGE("system", twice), MESSAGE("user", twice),
+						  MESSAGE("assistant", twice) };
+		struct bn_tokens got;
+
+		if (!bn_tokenizer_is_control(tok, id)) {
+			continue;
+		}
+		/* Alone, and such that two messages together would spell it. */
+		snprintf(twice, sizeof(twice), "%.*s %.*s%.*s", (int)s.n, s.p, (int)(s.n - s.n / 2),
+			 s.p + s.n / 2, (int)s.n / 2, s.p);
+		for (size_t m = 0; m < 3; m++) {
+			evil[m].content = STR(twice);
+		}
+		got = encode(template, tok, evil, 3, NULL);
+		assert_int_equal(texts_count_control(tok, &got), texts_count_control(tok, &want));
+		bn_tokens_finish(&got);
+		tried++;
+	}
+	assert_true(tried > 0);
+	bn_tokens_finish(&want);
+}
+
 static void chat_never_makes_control_of_messages(void **state)
 {
 	static const char *const templates[] = { "bitnet-2b4t", "llama3", "falcon3", "chatml",
@@ -121,34 +157,7 @@ static void chat_never_makes_control_of_messages(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(templates) / sizeof(templates[0]); i++) {
-		for (bn_token id = 0; id < bn_tokenizer_size(tiny); id++) {
-			struct bn_str s = bn_tokenizer_text(tiny, id);
-			char twice[256];
-			struct bn_chat_message harmless[] = { MESSAGE("system", "a"),
-							      MESSAGE("user", "b"),
-							      MESSAGE("assistant", "c") };
-			struct bn_chat_message evil[] = { MESSAGE("system", twice),
-							  MESSAGE("user", twice),
-							  MESSAGE("assistant", twice) };
-			struct bn_tokens want;
-			struct bn_tokens got;
-
-			if (!bn_tokenizer_is_control(tiny, id)) {
-				continue;
-			}
-			/* Alone, and such that two messages together would spell it. */
-			snprintf(twice, sizeof(twice), "%.*s %.*s%.*s", (int)s.n, s.p,
-				 (int)(s.n - s.n / 2), s.p + s.n / 2, (int)s.n / 2, s.p);
-			for (size_t m = 0; m < 3; m++) {
-				evil[m].content = STR(twice);
-			}
-			want = encode(templates[i], tiny, harmless, 3, NULL);
-			got = encode(templates[i], tiny, evil, 3, NULL);
-			assert_int_equal(texts_count_control(tiny, &got),
-					 texts_count_control(tiny, &want));
-			bn_tokens_finish(&want);
-			bn_tokens_finish(&got);
-		}
+		assert_no_control_from_text(templates[i], tiny);
 	}
 }
 
@@ -220,6 +229,7 @@ static void chat_refuses_base_models_with_advice(void **state)
 	assert_null(warning);
 	assert_int_equal(bn_chat_encode(chat, tiny, talk, 4, NULL, &out, &err), BN_E_NOT_SUPPORTED);
 	assert_non_null(strstr(err.text, "completions"));
+	assert_non_null(strstr(err.text, "an instruct model"));
 }
 
 static const char *chosen(const char *override, const char *architecture, const char *template,
@@ -297,6 +307,41 @@ static void chat_chooses_by_override_family_and_file(void **state)
 	assert_string_equal(chosen(NULL, "llama", llama3, large_tok, true), "plain");
 	bn_tokenizer_free(bitnet_tok);
 	bn_tokenizer_free(large_tok);
+}
+
+/* Override, then the guide, then the architecture, then the file. */
+static void chat_prefers_the_guide_to_the_file(void **state)
+{
+	static const char llama3[] = "{{ '<|start_header_id|>' + message['role'] }}";
+	struct bn_tokenizer *plain = sized(300, false);
+	struct bn_chat_hint hint = { .published = "chatml",
+				     .architecture = STR("llama"),
+				     .file_template = STR(llama3),
+				     .tok = tiny };
+	const struct bn_chat_template *chat;
+	const char *warning;
+
+	(void)state;
+	assert_int_equal(bn_chat_choose(&hint, &chat, &warning, NULL), BN_OK);
+	assert_string_equal(bn_chat_name(chat), "chatml");
+	assert_null(warning);
+	hint.published = "none"; /* a base model whose folder has the template of its sibling */
+	assert_int_equal(bn_chat_choose(&hint, &chat, &warning, NULL), BN_OK);
+	assert_false(bn_chat_is_usable(chat));
+	hint.override = "plain";
+	assert_int_equal(bn_chat_choose(&hint, &chat, &warning, NULL), BN_OK);
+	assert_string_equal(bn_chat_name(chat), "plain");
+	/* Its tokens are missing: this is not that model's vocabulary. */
+	hint = (struct bn_chat_hint){ .published = "chatml",
+				      .architecture = STR("llama"),
+				      .file_template = STR("Human: "),
+				      .tok = plain };
+	assert_int_equal(bn_chat_choose(&hint, &chat, &warning, NULL), BN_OK);
+	assert_string_equal(bn_chat_name(chat), "plain");
+	assert_non_null(warning);
+	assert_non_null(strstr(warning, "`template`"));
+	assert_true(strlen(warning) < 160); /* BN_MODEL_TEXT_BYTES: a longer one would be cut */
+	bn_tokenizer_free(plain);
 }
 
 static void chat_refuses_overrides_that_cannot_work(void **state)
@@ -391,6 +436,63 @@ static void chat_gives_the_ids_of_transformers_for_bitnet(void **state)
 	vocabs_finish(&v);
 }
 
+/* The 256 of Llama-3 and those of the two other lines of models, all in one vocabulary. */
+static void chat_never_makes_control_of_real_vocabularies(void **state)
+{
+	static const char *const templates[] = { "bitnet-2b4t", "llama3", "falcon3", "chatml",
+						 "plain" };
+	static const char *const more[] = { "<|im_start|>", "<|im_end|>", "<|endoftext|>",
+					    "<|system|>",   "<|user|>",   "<|assistant|>",
+					    "<|pad|>",      ">>TITLE<<",  "<tool_call>" };
+	struct vocabs v;
+	struct bn_tokenizer *tok;
+
+	(void)state;
+	vocabs_llama3(&v);
+	for (size_t i = 0; i < sizeof(more) / sizeof(more[0]); i++) {
+		vocabs_add(&v, more[i], BN_TOKEN_CONTROL, 0);
+	}
+	tok = vocabs_make(&v);
+	for (size_t i = 0; i < sizeof(templates) / sizeof(templates[0]); i++) {
+		assert_no_control_from_text(templates[i], tok);
+	}
+	bn_tokenizer_free(tok);
+	vocabs_finish(&v);
+	/* SentencePiece with role tags that are tokens, as Phi-3 has them. */
+	tok = vocabs_gguf("tokenizers/ggml-vocab-phi-3.gguf");
+	assert_no_control_from_text("falcon3", tok);
+	assert_no_control_from_text("plain", tok);
+	bn_tokenizer_free(tok);
+}
+
+/* Whatever of bos and ends the guide's rows say, a tokenizer with those tokens does. */
+static void chat_stops_where_the_guide_says(void **state)
+{
+	(void)state;
+	for (size_t i = 0; bn_guide_at(i) != NULL; i++) {
+		const struct bn_guide_model *m = bn_guide_at(i);
+		struct vocabs v;
+		struct bn_tokenizer *tok;
+
+		vocabs_init(&v, BN_TOKENIZER_BPE);
+		vocabs_add_gpt2_bytes(&v);
+		for (size_t k = 0; m->stops[k] != NULL; k++) {
+			const bn_token id = vocabs_add(&v, m->stops[k], BN_TOKEN_CONTROL, 0);
+
+			if (strcmp(m->stops[k], "</s>") == 0) {
+				v.vocab.eos = id; /* known by its key, not by its text */
+			}
+		}
+		tok = vocabs_make(&v);
+		for (size_t k = 0; m->stops[k] != NULL; k++) {
+			assert_true(bn_tokenizer_is_eog(
+				tok, bn_tokenizer_find(tok, m->stops[k], strlen(m->stops[k]))));
+		}
+		bn_tokenizer_free(tok);
+		vocabs_finish(&v);
+	}
+}
+
 static int load(void **state)
 {
 	struct vocabs v;
@@ -426,11 +528,14 @@ int main(void)
 		cmocka_unit_test(chat_refuses_what_is_too_long_or_cancelled),
 		cmocka_unit_test(chat_refuses_base_models_with_advice),
 		cmocka_unit_test(chat_chooses_by_override_family_and_file),
+		cmocka_unit_test(chat_prefers_the_guide_to_the_file),
 		cmocka_unit_test(chat_refuses_overrides_that_cannot_work),
 		cmocka_unit_test(chat_stops_at_tokens_or_at_text),
+		cmocka_unit_test(chat_stops_where_the_guide_says),
 	};
 	const struct CMUnitTest real[] = {
 		cmocka_unit_test(chat_gives_the_ids_of_transformers_for_bitnet),
+		cmocka_unit_test(chat_never_makes_control_of_real_vocabularies),
 	};
 	int failed = cmocka_run_group_tests(tests, load, unload);
 

@@ -62,6 +62,21 @@ static void describe_names_levels_and_cuts_between_words(void **state)
 }
 
 /* The kernel's own list, where there is one. */
+static void parse_reads_what_describe_wrote(void **state)
+{
+	static const uint64_t sets[] = { 0, BN_CPU_SSSE3,
+					 BN_CPU_SSSE3 | BN_CPU_AVX2 | BN_CPU_AVXVNNI,
+					 BN_CPU_NEON | BN_CPU_I8MM };
+	char text[96];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
+		assert_int_equal(bn_cpu_parse(bn_cpu_describe(sets[i], text, sizeof(text))),
+				 sets[i]);
+	}
+	assert_int_equal(bn_cpu_parse("  sse9 neon  neonx "), BN_CPU_NEON);
+}
+
 static void features_agree_with_proc_cpuinfo(void **state)
 {
 	static const struct {
@@ -108,6 +123,7 @@ int main(void)
 		cmocka_unit_test(masking_a_level_removes_what_stands_on_it),
 		cmocka_unit_test(masking_ignores_unknown_names_and_takes_several),
 		cmocka_unit_test(describe_names_levels_and_cuts_between_words),
+		cmocka_unit_test(parse_reads_what_describe_wrote),
 		cmocka_unit_test(features_agree_with_proc_cpuinfo),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
