@@ -112,7 +112,8 @@ static const struct bn_setting table[] = {
 	  .doc = "Processor features to pretend not to have, to compare kernels or dodge a bug." },
 
 	{ ROOT("kernels", TEXTS, kernels, "[]"), SINCE(NEXT_LOAD),
-	  .doc = "Kernels in order of preference, the first that fits wins; empty: the fastest." },
+	  .doc = "Kernels or families of kernels (tl2) in order of preference, the first that fits "
+		 "wins; empty: the fastest." },
 
 	{ MODEL("name", NAME, name, NULL), NO_HAS, .must = true, SINCE(NOW),
 	  .doc = "What clients call it." },

@@ -177,8 +177,7 @@ static bool is_sound(struct binder *w, const struct bn_kernel *k)
 
 static bool can_use(struct binder *w, const struct bn_kernel *k, uint32_t rows, uint32_t cols)
 {
-	return k != NULL && (k->needs & w->b->cpu) == k->needs && k->fits(rows, cols) &&
-	       is_sound(w, k);
+	return (k->needs & w->b->cpu) == k->needs && k->fits(rows, cols) && is_sound(w, k);
 }
 
 static const struct bn_kernel *best_kernel(struct binder *w, uint32_t rows, uint32_t cols)
@@ -192,10 +191,10 @@ static const struct bn_kernel *best_kernel(struct binder *w, uint32_t rows, uint
 		}
 	}
 	for (size_t i = 0; w->only != NULL && w->only[i] != NULL; i++) {
-		const struct bn_kernel *k = bn_kernel_find(w->only[i]);
-
-		if (can_use(w, k, rows, cols)) {
-			return k;
+		for (size_t j = 0; j < n; j++) {
+			if (bn_kernel_named(all[j], w->only[i]) && can_use(w, all[j], rows, cols)) {
+				return all[j];
+			}
 		}
 	}
 	return NULL;

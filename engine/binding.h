@@ -72,12 +72,13 @@ struct bn_binding {
 
 /*
  * Looks up every tensor that `hyper` calls for, checks shapes and types, reads and checks the
- * ternary scales, and chooses kernels: the first name of `only` (NULL-terminated, or NULL: all we
- * have, best first) that runs on `cpu`, fits the shape and passes its self-test. Directory and file
- * are borrowed until bn_binding_free. Errors name the tensor: BN_E_FORMAT for one that is missing
- * or misshapen, or a scale that is not a finite number above zero; BN_E_NOT_SUPPORTED for one that
- * makes it another graph (biases, experts, more norms); BN_E_KERNEL for a type we have no kernel
- * for (ternary other than I2_S), or when no allowed kernel runs here. Helper.
+ * ternary scales, and chooses kernels: the best one of the first name of `only` (NULL-terminated,
+ * as bn_kernel_named reads them, or NULL: all we have, best first) that runs on `cpu`, fits the
+ * shape and passes its self-test. Directory and file are borrowed until bn_binding_free. Errors
+ * name the tensor: BN_E_FORMAT for one that is missing or misshapen, or a scale that is not a
+ * finite number above zero; BN_E_NOT_SUPPORTED for one that makes it another graph (biases,
+ * experts, more norms); BN_E_KERNEL for a type we have no kernel for (ternary other than I2_S), or
+ * when no allowed kernel runs here. Helper.
  */
 BN_MUST_USE enum bn_status bn_binding_new(struct bn_binding **out, const struct bn_gguf *gguf,
 					  const struct bn_file *file, const struct bn_hyper *hyper,
