@@ -16,6 +16,7 @@ static const struct bn_kernel *const kernels[] = {
 	&bn_kernel_i2s_vnni,
 	&bn_kernel_i2s_avxvnni,
 	&bn_kernel_i2s_avx2,
+	&bn_kernel_tl2_avx512,
 	&bn_kernel_tl2_avx2,
 #elif defined(__aarch64__)
 	&bn_kernel_i2s_dotprod,

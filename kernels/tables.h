@@ -22,6 +22,7 @@ extern const struct bn_kernel bn_kernel_i2s_avx2;
 extern const struct bn_kernel bn_kernel_i2s_avxvnni;
 extern const struct bn_kernel bn_kernel_i2s_vnni;
 extern const struct bn_kernel bn_kernel_tl2_avx2;
+extern const struct bn_kernel bn_kernel_tl2_avx512;
 extern const struct bn_vec bn_vec_avx2;
 extern const struct bn_vec bn_vec_avx512;
 extern const struct bn_dense bn_dense_avx2[BN_DENSE_TYPE_COUNT];

@@ -51,8 +51,7 @@ static void pack_row(uint8_t *group, uint32_t r, const uint8_t *codes, uint32_t 
 
 bool bn_tl1_fits(uint32_t rows, uint32_t cols)
 {
-	return rows > 0 && rows <= UINT32_MAX - BN_TL1_ROWS && cols > 0 &&
-	       cols <= BN_KERNEL_COLS_MAX;
+	return rows > 0 && rows <= INT32_MAX && cols > 0 && cols <= BN_KERNEL_COLS_MAX;
 }
 
 size_t bn_tl1_packed_bytes(uint32_t rows, uint32_t cols)

@@ -23,12 +23,11 @@
 
 enum {
 	TILE_TOKENS = 2,
-	FLUSH = 256,       /* blocks between two moves to int32                  */
-	SLAB_GROUPS = 8,   /* groups of rows that share the tables in L1         */
-	PANEL_BLOCKS = 32, /* blocks whose tables they share                     */
-	AHEAD = 4096,      /* bytes prefetched ahead of the block                */
-	HALVES = 4,        /* registers of int16 sums of one half, per token     */
-	QUADS = 8,         /* registers of int32 sums, per token                 */
+	FLUSH = 256, /* blocks between two moves to int32; a tile's tables of as many stay in L2 */
+	SLAB_GROUPS = 8, /* groups of rows that share those tables */
+	AHEAD = 4096,    /* bytes prefetched ahead of the block */
+	HALVES = 4,      /* registers of int16 sums of one half, per token     */
+	QUADS = 8,       /* registers of int32 sums, per token                 */
 };
 
 /* ---- tables -------------------------------------------------------------------------------- */
@@ -222,9 +221,8 @@ static void segment2(const struct bn_mul *m, const uint8_t *group, uint32_t t0, 
 	segment(m, group, t0, b0, b1, total, 2);
 }
 
-/* Rows [row, row + groups * 32), tokens [t0, t0 + n) of one tile, `step` blocks at a time. */
-static void tile(const struct bn_mul *m, uint32_t row, uint32_t groups, uint32_t t0, uint32_t n,
-		 uint32_t step)
+/* Rows [row, row + groups * 32), tokens [t0, t0 + n) of one tile. */
+static void tile(const struct bn_mul *m, uint32_t row, uint32_t groups, uint32_t t0, uint32_t n)
 {
 	const uint32_t blocks = bn_tl1_blocks(m->cols);
 	const size_t group_bytes = (size_t)blocks * BN_TL1_BLOCK;
@@ -236,8 +234,8 @@ static void tile(const struct bn_mul *m, uint32_t row, uint32_t groups, uint32_t
 			total[g][i] = vdupq_n_s32(0);
 		}
 	}
-	for (uint32_t b = 0; b < blocks; b += step) {
-		const uint32_t end = blocks - b < step ? blocks : b + step;
+	for (uint32_t b = 0; b < blocks; b += FLUSH) {
+		const uint32_t end = blocks - b < FLUSH ? blocks : b + FLUSH;
 
 		for (uint32_t g = 0; g < groups; g++) {
 			(n == 1 ? segment1 : segment2)(m, first + g * group_bytes, t0, b, end,
@@ -258,16 +256,15 @@ static void tile(const struct bn_mul *m, uint32_t row, uint32_t groups, uint32_t
 static void mul(const struct bn_mul *m, uint32_t row0, uint32_t row1)
 {
 	const uint32_t n = m->acts->n;
-	/* One token streams: its tables are read once for each row of the matrix anyhow. */
-	const uint32_t most = n == 1 ? 1 : SLAB_GROUPS;
-	const uint32_t step = n == 1 ? FLUSH : PANEL_BLOCKS;
+	/* With one tile of tokens, every weight is read once: in the order it lies. */
+	const uint32_t most = n <= TILE_TOKENS ? 1 : SLAB_GROUPS;
 
 	for (uint32_t row = row0; row < row1; row += most * BN_TL1_ROWS) {
 		const uint32_t left = (row1 - row + BN_TL1_ROWS - 1) / BN_TL1_ROWS;
 		const uint32_t groups = left < most ? left : most;
 
 		for (uint32_t t = 0; t < n; t += TILE_TOKENS) {
-			tile(m, row, groups, t, n - t < TILE_TOKENS ? 1 : TILE_TOKENS, step);
+			tile(m, row, groups, t, n - t < TILE_TOKENS ? 1 : TILE_TOKENS);
 		}
 	}
 }

@@ -88,8 +88,7 @@ static void pack_missing_row(uint8_t *group, uint32_t r, uint32_t blocks)
 
 bool bn_tl2_fits(uint32_t rows, uint32_t cols)
 {
-	return rows > 0 && rows <= UINT32_MAX - BN_TL2_ROWS && cols > 0 &&
-	       cols <= BN_KERNEL_COLS_MAX;
+	return rows > 0 && rows <= INT32_MAX && cols > 0 && cols <= BN_KERNEL_COLS_MAX;
 }
 
 size_t bn_tl2_packed_bytes(uint32_t rows, uint32_t cols)

@@ -137,7 +137,11 @@ static void a_family_name_means_its_best_kernel(void **state)
 	assert_string_equal(bn_kernel_choose(0, 100, 100, families[0])->name, "tl1.scalar");
 	assert_string_equal(bn_kernel_choose(0, 100, 100, families[1])->name, "tl2.scalar");
 #if defined(__x86_64__)
-	assert_string_equal(bn_kernel_choose(BN_CPU_AVX2, 100, 100, families[1])->name, "tl2.avx2");
+	const uint64_t avx512 = BN_CPU_AVX2 | BN_CPU_AVX512;
+
+	assert_string_equal(bn_kernel_choose(avx512, 100, 100, families[1])->name, "tl2.avx2");
+	assert_string_equal(bn_kernel_choose(avx512 | BN_CPU_VBMI, 100, 100, families[1])->name,
+			    "tl2.avx512");
 #elif defined(__aarch64__)
 	assert_string_equal(bn_kernel_choose(BN_CPU_NEON, 100, 100, families[0])->name, "tl1.neon");
 #endif
