@@ -105,13 +105,14 @@ static uint32_t acts_stride(uint32_t cols)
 	return (cols + BN_WORKSPACE_ACTS - 1) / BN_WORKSPACE_ACTS * BN_WORKSPACE_ACTS;
 }
 
-static struct bn_acts acts_of(const struct bn_forward *f, uint32_t cols)
+/* Rows [row0, row0 + n) of xq. */
+static struct bn_acts acts_of(const struct bn_forward *f, uint32_t cols, uint32_t row0, uint32_t n)
 {
 	return (struct bn_acts){
-		.q = f->w.xq,
-		.scale = f->w.scale,
-		.sum = f->w.sum,
-		.n = f->n,
+		.q = f->w.xq + (size_t)row0 * acts_stride(cols),
+		.scale = f->w.scale + row0,
+		.sum = f->w.sum + row0,
+		.n = n,
 		.cols = cols,
 		.stride = acts_stride(cols),
 	};
@@ -157,30 +158,34 @@ static void norm_quant(struct bn_forward *f, uint32_t lane, const float *in, con
 }
 
 /*
- * The prepared inputs of matrices [n] that share xq, for kernels that want one: those of the same
- * kernel share it too. prepared[i] is NULL where the kernel reads xq itself.
+ * The prepared inputs of matrices [n] that share `acts`, for kernels that want one: those of the
+ * same kernel share it too. prepared[i] is NULL where the kernel reads acts itself. All lanes make
+ * parts of each, so a lonely row occupies them all.
  */
-static void prepare(struct bn_forward *f, uint32_t lane, const struct bn_matrix *const *w,
-		    uint32_t n, const void *prepared[BN_WORKSPACE_INPUTS]) BN_ON_LANE
+static void prepare(struct bn_forward *f, uint32_t lane, const struct bn_acts *acts,
+		    const struct bn_matrix *const *w, uint32_t n,
+		    const void *prepared[BN_WORKSPACE_INPUTS]) BN_ON_LANE
 {
-	const struct bn_acts acts = acts_of(f, w[0]->cols);
 	bool any = false;
-	uint32_t from, to;
 
-	my_rows(f, lane, &from, &to);
 	for (uint32_t i = 0; i < n; i++) {
-		uint32_t same = 0;
+		const struct bn_kernel *k = w[i]->kernel;
+		uint32_t same = 0, from, to;
 
 		prepared[i] = NULL;
-		if (w[i]->kernel->prep == NULL) {
+		if (k->prep == NULL) {
 			continue;
 		}
-		while (w[same]->kernel != w[i]->kernel) {
+		while (w[same]->kernel != k) {
 			same++;
 		}
 		prepared[i] = f->w.prep[same];
 		if (same == i) {
-			w[i]->kernel->prep(f->w.prep[i], &acts, from, to);
+			bn_team_slice(f->team, lane, acts->n * bn_kernel_pieces(k, acts->cols), 1,
+				      &from, &to);
+			if (from < to) {
+				k->prep(f->w.prep[i], acts, from, to);
+			}
 			any = true;
 		}
 	}
@@ -189,15 +194,14 @@ static void prepare(struct bn_forward *f, uint32_t lane, const struct bn_matrix 
 	}
 }
 
-/* out = W xq, or out += W xq; out [n, rows]. Returns this lane's rows of W. */
-static void mul(struct bn_forward *f, uint32_t lane, const struct bn_matrix *w,
-		const void *prepared, float *out, bool accumulate, uint32_t *from,
-		uint32_t *to) BN_ON_LANE
+/* out = W acts, or out += W acts; out [acts->n, rows]. */
+static void mul(struct bn_forward *f, uint32_t lane, const struct bn_acts *acts,
+		const struct bn_matrix *w, const void *prepared, float *out,
+		bool accumulate) BN_ON_LANE
 {
-	const struct bn_acts acts = acts_of(f, w->cols);
 	const struct bn_mul m = {
 		.packed = w->packed,
-		.acts = &acts,
+		.acts = acts,
 		.prep = prepared,
 		.out = out,
 		.out_stride = bn_workspace_stride(w->rows),
@@ -206,10 +210,39 @@ static void mul(struct bn_forward *f, uint32_t lane, const struct bn_matrix *w,
 		.scale = w->scale,
 		.accumulate = accumulate,
 	};
+	uint32_t from, to;
 
-	bn_team_slice(f->team, lane, w->rows, w->kernel->row_step, from, to);
-	if (*from < *to) {
-		w->kernel->mul(&m, *from, *to);
+	bn_team_slice(f->team, lane, w->rows, w->kernel->row_step, &from, &to);
+	if (from < to) {
+		w->kernel->mul(&m, from, to);
+	}
+}
+
+/* out[i] = W[i] xq, or out[i] += W[i] xq, of matrices [n] that share xq; out[i] [n, rows]. Kernels
+ * that want a prepared input get it for BN_WORKSPACE_PREP rows at a time, others all at once. */
+static void mul_all(struct bn_forward *f, uint32_t lane, const struct bn_matrix *const *w,
+		    float *const *out, uint32_t n, bool accumulate) BN_ON_LANE
+{
+	uint32_t step = f->n;
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (w[i]->kernel->prep != NULL && step > BN_WORKSPACE_PREP) {
+			step = BN_WORKSPACE_PREP;
+		}
+	}
+	for (uint32_t row = 0; row < f->n; row += step) {
+		const uint32_t left = f->n - row;
+		const struct bn_acts acts = acts_of(f, w[0]->cols, row, left < step ? left : step);
+		const void *prepared[BN_WORKSPACE_INPUTS];
+
+		if (row > 0) {
+			sync(f, lane); /* nobody reads the last rows' inputs any more */
+		}
+		prepare(f, lane, &acts, w, n, prepared);
+		for (uint32_t i = 0; i < n; i++) {
+			mul(f, lane, &acts, w[i], prepared[i],
+			    out[i] + row * bn_workspace_stride(w[i]->rows), accumulate);
+		}
 	}
 }
 
@@ -219,13 +252,8 @@ static void mul_qkv(struct bn_forward *f, uint32_t lane, const struct bn_layer *
 	const struct bn_matrix *const in[] = { &w->proj[BN_PROJ_Q], &w->proj[BN_PROJ_K],
 					       &w->proj[BN_PROJ_V] };
 	float *const out[] = { f->w.q, f->w.k, f->w.v };
-	const void *prepared[BN_WORKSPACE_INPUTS];
-	uint32_t from, to;
 
-	prepare(f, lane, in, 3, prepared);
-	for (uint32_t i = 0; i < 3; i++) {
-		mul(f, lane, in[i], prepared[i], out[i], false, &from, &to);
-	}
+	mul_all(f, lane, in, out, 3, false);
 }
 
 /* gate = act(Wgate xq) * (Wup xq). Both matrices are dealt alike, so a lane's columns of the result
@@ -233,14 +261,13 @@ static void mul_qkv(struct bn_forward *f, uint32_t lane, const struct bn_layer *
 static void mul_gate(struct bn_forward *f, uint32_t lane, const struct bn_layer *w) BN_ON_LANE
 {
 	const struct bn_matrix *const in[] = { &w->proj[BN_PROJ_GATE], &w->proj[BN_PROJ_UP] };
+	float *const out[] = { f->w.gate, f->w.up };
 	const size_t stride = bn_workspace_stride(in[0]->rows);
-	const void *prepared[BN_WORKSPACE_INPUTS];
 	uint32_t from, to;
 
 	bn_assert(in[0]->kernel->row_step == in[1]->kernel->row_step);
-	prepare(f, lane, in, 2, prepared);
-	mul(f, lane, in[0], prepared[0], f->w.gate, false, &from, &to);
-	mul(f, lane, in[1], prepared[1], f->w.up, false, &from, &to);
+	mul_all(f, lane, in, out, 2, false);
+	bn_team_slice(f->team, lane, in[0]->rows, in[0]->kernel->row_step, &from, &to);
 	for (uint32_t r = 0; r < f->n && from < to; r++) {
 		float *gate = f->w.gate + r * stride + from;
 
@@ -252,11 +279,9 @@ static void mul_gate(struct bn_forward *f, uint32_t lane, const struct bn_layer 
 /* x = x + W xq */
 static void mul_add(struct bn_forward *f, uint32_t lane, const struct bn_matrix *w) BN_ON_LANE
 {
-	const void *prepared[BN_WORKSPACE_INPUTS];
-	uint32_t from, to;
+	float *const out[] = { f->w.x };
 
-	prepare(f, lane, &w, 1, prepared);
-	mul(f, lane, w, prepared[0], f->w.x, true, &from, &to);
+	mul_all(f, lane, &w, out, 1, true);
 }
 
 /* Query heads [h0, h1) of row r turn and take the factor of the scores. */

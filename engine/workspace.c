@@ -19,21 +19,35 @@ static size_t widest(const struct bn_model_info *info)
 	return a > info->ffn ? a : info->ffn;
 }
 
-/* For the prepared input of one matrix: the most any kernel of this model asks for. */
-static size_t prep_bytes(const struct bn_model_info *info, uint32_t rows)
+/*
+ * Bytes for the prepared inputs of a panel: bytes[i] is for the kernel of the i-th matrix of those
+ * that share an input, 0 if an earlier one has the same. Look-up tables are ten times as wide as
+ * what they are made of, so they are made neither for each matrix nor for a whole prompt at once.
+ */
+static void prep_bytes(const struct bn_model_info *info, uint32_t rows,
+		       size_t bytes[BN_WORKSPACE_INPUTS])
 {
-	size_t most = 0;
+	static const unsigned first[] = { BN_PROJ_Q, BN_PROJ_O, BN_PROJ_GATE, BN_PROJ_DOWN,
+					  BN_PROJ_COUNT };
+	const uint32_t cols[] = { info->dim, info->heads * info->head_dim, info->dim, info->ffn };
+	const uint32_t panel = rows < BN_WORKSPACE_PREP ? rows : BN_WORKSPACE_PREP;
 
-	for (unsigned p = 0; p < BN_PROJ_COUNT; p++) {
-		const struct bn_kernel *k = info->kernels[p];
+	memset(bytes, 0, BN_WORKSPACE_INPUTS * sizeof(bytes[0]));
+	for (unsigned input = 0; input < 4; input++) {
+		const struct bn_kernel *const *k = info->kernels + first[input];
+		const unsigned n = first[input + 1] - first[input];
 
-		if (k->prep_bytes != NULL) {
-			const size_t bytes = k->prep_bytes((uint32_t)widest(info), rows);
+		for (unsigned i = 0; i < n; i++) {
+			const size_t need =
+				k[i]->prep == NULL ? 0 : k[i]->prep_bytes(cols[input], panel);
+			unsigned same = 0;
 
-			most = bytes > most ? bytes : most;
+			while (k[same] != k[i]) {
+				same++;
+			}
+			bytes[same] = need > bytes[same] ? need : bytes[same];
 		}
 	}
-	return most;
 }
 
 /* All buffers: one list for counting and for taking, so that what is reserved is what is taken.
@@ -50,7 +64,10 @@ static size_t list_parts(struct part parts[PARTS_MAX], struct bn_workspace *w,
 	const size_t angles = bn_workspace_stride(info->head_dim / 2) * f;
 	const size_t acts =
 		(widest(info) + BN_WORKSPACE_ACTS - 1) & ~(size_t)(BN_WORKSPACE_ACTS - 1);
-	const size_t prep = prep_bytes(info, rows);
+	size_t prep[BN_WORKSPACE_INPUTS];
+
+	prep_bytes(info, rows, prep);
+
 	const struct part list[] = {
 		{ &w->x, rows * dim },
 		{ &w->q, rows * heads },
@@ -64,9 +81,9 @@ static size_t list_parts(struct part parts[PARTS_MAX], struct bn_workspace *w,
 		{ &w->xq, rows * acts },
 		{ &w->scale, rows * f },
 		{ &w->sum, rows * sizeof(int32_t) },
-		{ &w->prep[0], prep },
-		{ &w->prep[1], prep },
-		{ &w->prep[2], prep },
+		{ &w->prep[0], prep[0] },
+		{ &w->prep[1], prep[1] },
+		{ &w->prep[2], prep[2] },
 		{ &w->last, outputs * dim },
 		{ &w->logits, outputs * bn_workspace_stride(info->vocab) * f },
 		{ &w->row_of, outputs * sizeof(uint32_t) },

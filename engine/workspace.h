@@ -18,6 +18,7 @@ enum {
 	BN_WORKSPACE_LINE = 16,  /* floats to which rows of floats are padded: a cache line */
 	BN_WORKSPACE_ACTS = 64,  /* bytes to which rows of activations are padded, kernel.h */
 	BN_WORKSPACE_INPUTS = 3, /* matrices that share an input: q, k, v                   */
+	BN_WORKSPACE_PREP = 32,  /* tokens whose prepared input there is room for at a time */
 };
 
 /* Floats from one row of n to the next. */
@@ -40,7 +41,8 @@ struct bn_workspace {
 	int8_t *xq;                         /* the input of a product, quantized; any width    */
 	float *scale;                       /* [rows] of xq                                    */
 	int32_t *sum;                       /* [rows] of xq                                    */
-	uint8_t *prep[BN_WORKSPACE_INPUTS]; /* what kernels make of xq, if they do */
+	uint8_t *prep[BN_WORKSPACE_INPUTS]; /* what kernels make of up to BN_WORKSPACE_PREP rows
+					     * of xq; those of one kernel share the first one's */
 
 	float *last;         /* [outputs, dim]                     */
 	float *logits;       /* [outputs, vocab]                   */

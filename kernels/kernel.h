@@ -31,6 +31,10 @@ struct bn_trits;
 enum bn_layout {
 	/* 2 bits, sixteen rows side by side: a 64-byte line is 16 rows x 16 columns. */
 	BN_LAYOUT_I2S16,
+	/* 4 bits index one of nine sums of two activations; 32 rows side by side. */
+	BN_LAYOUT_TL1,
+	/* 4 bits index one of fourteen sums of three activations, one bit turns its sign. */
+	BN_LAYOUT_TL2,
 	BN_LAYOUT_COUNT,
 };
 
@@ -91,31 +95,45 @@ struct bn_kernel {
 	 * multiple of row_step, row1 too or src's row count. Any number of lanes at once. */
 	void (*pack)(void *dst, const struct bn_trits *src, uint32_t row0, uint32_t row1);
 
-	/* Optional pair: a rearranged form of the activations (look-up tables), made once per input
-	 * and shared by all products with it. Both NULL when the kernel reads bn_acts as it is. */
+	/* Optional three: a rearranged form of the activations (look-up tables), made once per
+	 * input and shared by all products with it. 0 and NULL when the kernel reads bn_acts as it
+	 * is. The work falls into pieces of prep_cols columns, bn_kernel_pieces to a token,
+	 * numbered token after token; prep makes pieces [from, to), any number of lanes at once.
+	 * dst is 64-byte aligned and has prep_bytes(cols, n) bytes. */
+	uint32_t prep_cols;
 	size_t (*prep_bytes)(uint32_t cols, uint32_t n);
-	void (*prep)(void *dst, const struct bn_acts *acts, uint32_t token0, uint32_t token1);
+	void (*prep)(void *dst, const struct bn_acts *acts, uint32_t from, uint32_t to);
 
 	/* Rows [row0, row1) of the product for all acts->n tokens (n >= 1, any n). */
 	void (*mul)(const struct bn_mul *m, uint32_t row0, uint32_t row1);
 };
 
-/* Every kernel compiled into this binary, best first, scalar last. Returns the count. */
+/* Pieces of one token for a kernel that has prep. */
+static inline uint32_t bn_kernel_pieces(const struct bn_kernel *k, uint32_t cols)
+{
+	return (cols + k->prep_cols - 1) / k->prep_cols;
+}
+
+/* Every kernel compiled into this binary, best first, the scalar ones last. Returns the count. */
 size_t bn_kernels(const struct bn_kernel *const **list);
 
 /* NULL when the name is unknown (a kernel this processor cannot run is still found). */
 const struct bn_kernel *bn_kernel_find(const char *name);
 
+/* Does `name`, as configurations write it, mean this kernel? It may be the whole name, "tl2.avx2",
+ * or that of a family, "tl2": every kernel in front of whose dot it stands. */
+bool bn_kernel_named(const struct bn_kernel *k, const char *name);
+
 /* The best kernel for a matrix on a processor with features `cpu` (cpu.h). Never NULL without
- * `only`: the scalar one fits everything with cols in 1..BN_KERNEL_COLS_MAX. `only` (may be NULL)
- * restricts to a NULL-terminated list of names, in order of preference; NULL is returned when none
- * of them runs here. */
+ * `only`: the scalar ones fit everything with cols in 1..BN_KERNEL_COLS_MAX. `only` (may be NULL)
+ * restricts to a NULL-terminated list of names as bn_kernel_named reads them, in order of
+ * preference; NULL is returned when none of them runs here. */
 const struct bn_kernel *bn_kernel_choose(uint64_t cpu, uint32_t rows, uint32_t cols,
 					 const char *const *only);
 
-/* Multiplies a small fixed random matrix with the kernel and with the oracle of its layout, over
- * ragged shapes and 1..9 tokens; true when all bits agree. Takes about a millisecond, uses 64 KiB
- * of stack at most, no heap. Run before a kernel is trusted on a processor. */
+/* Multiplies a small fixed random matrix with the kernel and with i2s.scalar, over ragged shapes
+ * and 1..9 tokens; true when all bits agree. Takes about a millisecond, uses 96 KiB of stack at
+ * most, no heap. Run before a kernel is trusted on a processor. */
 bool bn_kernel_self_test(const struct bn_kernel *k);
 
 #endif

@@ -10,17 +10,24 @@
 
 #include <string.h>
 
+/* clang-format off */
 static const struct bn_kernel *const kernels[] = {
 #if defined(__x86_64__)
 	&bn_kernel_i2s_vnni,
 	&bn_kernel_i2s_avxvnni,
 	&bn_kernel_i2s_avx2,
+	&bn_kernel_tl2_avx512,
+	&bn_kernel_tl2_avx2,
 #elif defined(__aarch64__)
 	&bn_kernel_i2s_dotprod,
 	&bn_kernel_i2s_neon,
+	&bn_kernel_tl1_neon,
 #endif
 	&bn_kernel_i2s_scalar,
+	&bn_kernel_tl2_scalar,
+	&bn_kernel_tl1_scalar,
 };
+/* clang-format on */
 
 static const struct bn_vec *const vecs[] = {
 #if defined(__x86_64__)
@@ -67,24 +74,38 @@ const struct bn_kernel *bn_kernel_find(const char *name)
 	return NULL;
 }
 
-const struct bn_kernel *bn_kernel_choose(uint64_t cpu, uint32_t rows, uint32_t cols,
-					 const char *const *only)
+bool bn_kernel_named(const struct bn_kernel *k, const char *name)
 {
-	if (only != NULL) {
-		for (; *only != NULL; only++) {
-			const struct bn_kernel *k = bn_kernel_find(*only);
-			if (k != NULL && runs(k->needs, cpu) && k->fits(rows, cols)) {
-				return k;
-			}
-		}
-		return NULL;
-	}
+	const size_t n = strlen(name);
+
+	return strncmp(k->name, name, n) == 0 && (k->name[n] == '\0' || k->name[n] == '.');
+}
+
+/* The best one of that name; NULL as the name: of all. */
+static const struct bn_kernel *best(uint64_t cpu, uint32_t rows, uint32_t cols, const char *name)
+{
 	for (size_t i = 0; i < COUNT(kernels); i++) {
-		if (runs(kernels[i]->needs, cpu) && kernels[i]->fits(rows, cols)) {
+		if (runs(kernels[i]->needs, cpu) && kernels[i]->fits(rows, cols) &&
+		    (name == NULL || bn_kernel_named(kernels[i], name))) {
 			return kernels[i];
 		}
 	}
-	return &bn_kernel_i2s_scalar;
+	return NULL;
+}
+
+const struct bn_kernel *bn_kernel_choose(uint64_t cpu, uint32_t rows, uint32_t cols,
+					 const char *const *only)
+{
+	const struct bn_kernel *k = NULL;
+
+	if (only == NULL) {
+		k = best(cpu, rows, cols, NULL);
+		return k != NULL ? k : &bn_kernel_i2s_scalar;
+	}
+	for (; k == NULL && *only != NULL; only++) {
+		k = best(cpu, rows, cols, *only);
+	}
+	return k;
 }
 
 size_t bn_vecs(const struct bn_vec *const **list)
@@ -126,7 +147,8 @@ enum {
 	TEST_COLS = 290, /* past one flush of int16 sums on 256 columns */
 	TEST_STRIDE = 320,
 	TEST_TOKENS = 9,
-	TEST_PACKED = 5 * 19 * 64, /* five groups of rows, nineteen blocks of columns */
+	TEST_PACKED = 3 * 19 * 128,            /* of the largest layout, TL1 */
+	TEST_PREP = TEST_TOKENS * 19 * 8 * 32, /* of TL1 again               */
 };
 
 /* Marsaglia's xorshift32: fixed, fast, and nobody's secret. */
@@ -138,10 +160,11 @@ static uint32_t next(uint32_t *seed)
 	return *seed;
 }
 
-/* What one self test works on; about 33 KiB, on the stack. */
+/* What one self test works on; about 75 KiB, on the stack. */
 struct bench {
 	_Alignas(64) uint8_t packed[TEST_PACKED];
 	_Alignas(64) uint8_t oracle_packed[TEST_PACKED];
+	_Alignas(64) uint8_t prep[TEST_PREP];
 	_Alignas(64) int8_t q[TEST_TOKENS * TEST_STRIDE];
 	uint8_t codes[TEST_ROWS * (TEST_COLS + 3) / 4 + TEST_ROWS];
 	float out[TEST_TOKENS * TEST_ROWS];
@@ -174,10 +197,14 @@ static bool shape_agrees(struct bench *s, const struct bn_kernel *k, uint32_t ro
 			s->sum[t] += q;
 		}
 	}
-	if (k->packed_bytes(rows, cols) > sizeof(s->packed)) {
+	if (k->packed_bytes(rows, cols) > sizeof(s->packed) ||
+	    (k->prep != NULL && k->prep_bytes(cols, n) > sizeof(s->prep))) {
 		return false;
 	}
 	k->pack(s->packed, &trits, 0, rows);
+	if (k->prep != NULL) {
+		k->prep(s->prep, &acts, 0, n * bn_kernel_pieces(k, cols));
+	}
 	oracle->pack(s->oracle_packed, &trits, 0, rows);
 
 	struct bn_mul m = {
@@ -193,6 +220,7 @@ static bool shape_agrees(struct bench *s, const struct bn_kernel *k, uint32_t ro
 	memset(s->expected, 0, sizeof(s->expected));
 	for (int round = 0; round < 2; round++) {
 		m.packed = s->packed;
+		m.prep = k->prep != NULL ? s->prep : NULL;
 		m.out = s->out;
 		k->mul(&m, 0, rows);
 		m.packed = s->oracle_packed;

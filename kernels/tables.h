@@ -12,6 +12,8 @@
 #include "kernels/vec.h"
 
 extern const struct bn_kernel bn_kernel_i2s_scalar;
+extern const struct bn_kernel bn_kernel_tl1_scalar;
+extern const struct bn_kernel bn_kernel_tl2_scalar;
 extern const struct bn_vec bn_vec_scalar;
 extern const struct bn_dense bn_dense_scalar[BN_DENSE_TYPE_COUNT];
 
@@ -19,6 +21,8 @@ extern const struct bn_dense bn_dense_scalar[BN_DENSE_TYPE_COUNT];
 extern const struct bn_kernel bn_kernel_i2s_avx2;
 extern const struct bn_kernel bn_kernel_i2s_avxvnni;
 extern const struct bn_kernel bn_kernel_i2s_vnni;
+extern const struct bn_kernel bn_kernel_tl2_avx2;
+extern const struct bn_kernel bn_kernel_tl2_avx512;
 extern const struct bn_vec bn_vec_avx2;
 extern const struct bn_vec bn_vec_avx512;
 extern const struct bn_dense bn_dense_avx2[BN_DENSE_TYPE_COUNT];
@@ -26,6 +30,7 @@ extern const struct bn_dense bn_dense_avx512[BN_DENSE_TYPE_COUNT];
 #elif defined(__aarch64__)
 extern const struct bn_kernel bn_kernel_i2s_neon;
 extern const struct bn_kernel bn_kernel_i2s_dotprod;
+extern const struct bn_kernel bn_kernel_tl1_neon;
 extern const struct bn_vec bn_vec_neon;
 extern const struct bn_dense bn_dense_neon[BN_DENSE_TYPE_COUNT];
 #endif

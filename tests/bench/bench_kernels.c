@@ -10,6 +10,10 @@
  * on a shared machine only those mean something. --cpu-time divides by processor time instead of
  * time on the wall, for a machine whose cores are also busy with something else. With more than
  * one thread it is no measure of memory: threads that wait for a core do not share the bus.
+ *
+ * Kernels that look up tables are measured without making them; the last column is the time that
+ * takes, as a share of itself and one product. A model shares the tables of an input among two or
+ * three products.
  */
 #include "kernels/cpu.h"
 #include "kernels/dense.h"
@@ -303,6 +307,7 @@ struct figures {
 	double rate[REPEAT_MAX]; /* of work per second                     */
 	double read[REPEAT_MAX]; /* its bytes against the read bandwidth   */
 	double peak[REPEAT_MAX]; /* its work against the integer peak      */
+	double prep;             /* share of time, 0 for none              */
 	uint32_t n;
 };
 
@@ -325,6 +330,7 @@ static void measure(struct figures *f, const struct options *o, struct machine *
 		    double macs, double bytes)
 {
 	f->n = o->repeat;
+	f->prep = 0.0;
 	team_run(team, work, context); /* page faults, frequency, branch predictors */
 	for (uint32_t i = 0; i < f->n; i++) {
 		const double band = bandwidth(machine, team);
@@ -341,9 +347,9 @@ static void print_row(struct figures *f, const char *name, const char *shape, ui
 {
 	const double rate = median(f->rate, f->n);
 
-	printf("%-12s %-14s %6u %7u %9.1f %8.2f %8.0f %% %8.0f %%\n", name, shape, tokens, threads,
-	       rate * 1e-9, rate * bytes_per_mac * 1e-9, 100 * median(f->read, f->n),
-	       100 * median(f->peak, f->n));
+	printf("%-12s %-14s %6u %7u %9.1f %8.2f %8.0f %% %8.0f %% %6.1f %%\n", name, shape, tokens,
+	       threads, rate * 1e-9, rate * bytes_per_mac * 1e-9, 100 * median(f->read, f->n),
+	       100 * median(f->peak, f->n), 100 * f->prep);
 	fflush(stdout);
 }
 
@@ -353,7 +359,8 @@ struct product {
 	const struct bn_kernel *k;
 	uint8_t *packed;
 	size_t each;
-	uint32_t copies, times;
+	uint8_t *prep;
+	uint32_t copies, times, preps;
 	struct bn_mul mul;
 };
 
@@ -370,6 +377,31 @@ static void product_work(void *context, uint32_t thread, uint32_t threads)
 		m.packed = p->packed + (i % p->copies) * p->each;
 		p->k->mul(&m, row0, row1);
 	}
+}
+
+static void prep_work(void *context, uint32_t thread, uint32_t threads)
+{
+	const struct product *p = context;
+	const struct bn_acts *acts = p->mul.acts;
+	const uint64_t pieces = (uint64_t)acts->n * bn_kernel_pieces(p->k, acts->cols);
+
+	for (uint32_t i = 0; i < p->preps; i++) {
+		p->k->prep(p->prep, acts, (uint32_t)(pieces * thread / threads),
+			   (uint32_t)(pieces * (thread + 1) / threads));
+	}
+}
+
+/* Makes the tables of the next product; the seconds that takes. */
+static double bench_prep(const struct options *o, struct product *p, struct team *team)
+{
+	double each[REPEAT_MAX];
+
+	p->preps = 1 + (uint32_t)(1000000 / ((uint64_t)p->mul.acts->n * p->mul.cols));
+	team_run(team, prep_work, p);
+	for (uint32_t i = 0; i < o->repeat; i++) {
+		each[i] = team_run(team, prep_work, p) / p->preps;
+	}
+	return median(each, o->repeat);
 }
 
 static void bench_product(const struct options *o, struct machine *machine,
@@ -411,6 +443,8 @@ static void bench_product(const struct options *o, struct machine *machine,
 		}
 	}
 	float *out = memory((size_t)most * rows * sizeof(float));
+	const size_t prep_bytes = k->prep != NULL ? k->prep_bytes(cols, most) : 0;
+	p.prep = prep_bytes > 0 ? memory(prep_bytes) : NULL;
 
 	for (uint32_t j = 0; j < o->threads.n; j++) {
 		struct team team;
@@ -421,12 +455,14 @@ static void bench_product(const struct options *o, struct machine *machine,
 			struct figures f;
 			p.mul = (struct bn_mul){
 				.acts = &acts,
+				.prep = p.prep,
 				.out = out,
 				.out_stride = rows,
 				.rows = rows,
 				.cols = cols,
 				.scale = 1.0f,
 			};
+			const double prep = p.prep != NULL ? bench_prep(o, &p, &team) : 0.0;
 			/* One pass over the copies, or about 10 G multiplications. */
 			const double one = (double)rows * cols * n;
 			const double passes = 1e10 / one / p.copies;
@@ -434,9 +470,13 @@ static void bench_product(const struct options *o, struct machine *machine,
 			p.times = k->needs == 0 ? p.times / 30 + 1 : p.times;
 			measure(&f, o, machine, &team, product_work, &p, one * p.times,
 				(double)p.each * p.times);
+			f.prep = prep / (prep + one / median(f.rate, f.n));
 			print_row(&f, k->name, shape, n, team.threads, (double)p.each / one);
 		}
 		team_stop(&team);
+	}
+	if (p.prep != NULL) {
+		munmap(p.prep, prep_bytes);
 	}
 	munmap(p.packed, p.each * p.copies);
 	munmap(codes, codes_bytes);
@@ -611,7 +651,7 @@ static bool parse_list(struct list *list, const char *text, uint32_t most)
 static int usage(void)
 {
 	fprintf(stderr, "bench_kernels [--shape ROWSxCOLS]... [--tokens 1,8] [--threads 1,2]\n"
-			"              [--kernel NAME] [--repeat N] [--megabytes N]\n"
+			"              [--kernel NAME|FAMILY] [--repeat N] [--megabytes N]\n"
 			"              [--dense] [--attention] [--cpu-time]\n");
 	return 2;
 }
@@ -701,8 +741,8 @@ static void print_machine(const struct options *o, struct machine *machine)
 		       median(band, o->repeat) * 1e-9, median(peak, o->repeat) * 1e-9);
 		team_stop(&team);
 	}
-	printf("\n%-12s %-14s %6s %7s %9s %8s %10s %10s\n", "kernel", "shape", "tokens", "threads",
-	       "GMAC/s", "GB/s", "of read", "of peak");
+	printf("\n%-12s %-14s %6s %7s %9s %8s %10s %10s %8s\n", "kernel", "shape", "tokens",
+	       "threads", "GMAC/s", "GB/s", "of read", "of peak", "prep");
 }
 
 int main(int argc, char **argv)
@@ -733,7 +773,7 @@ int main(int argc, char **argv)
 		for (size_t i = 0; i < n_kernels; i++) {
 			const struct bn_kernel *k = kernels[i];
 			if ((k->needs & machine.cpu) == k->needs &&
-			    (o.kernel == NULL || strcmp(o.kernel, k->name) == 0)) {
+			    (o.kernel == NULL || bn_kernel_named(k, o.kernel))) {
 				bench_product(&o, &machine, k, o.shape[s][0], o.shape[s][1]);
 			}
 		}

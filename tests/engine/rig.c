@@ -54,7 +54,13 @@ const char *rig_tiny(const struct bn_tiny *tiny)
 
 void rig_open(struct rig *r, const char *path, uint64_t cpu, uint32_t lanes)
 {
-	const struct bn_model_options options = { .cpu = cpu };
+	rig_open_with(r, path, cpu, NULL, lanes);
+}
+
+void rig_open_with(struct rig *r, const char *path, uint64_t cpu, const char *const *kernels,
+		   uint32_t lanes)
+{
+	const struct bn_model_options options = { .cpu = cpu, .kernels = kernels };
 	struct bn_model_plan *plan = NULL;
 	struct bn_error err;
 

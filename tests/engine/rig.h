@@ -38,6 +38,9 @@ const char *rig_tiny(const struct bn_tiny *tiny);
 /* Loads `path` with the features `cpu` and makes everything for `lanes`; RIG_ROWS rows, all of
  * which may have an output. */
 void rig_open(struct rig *r, const char *path, uint64_t cpu, uint32_t lanes);
+/* The same with these kernels only (NULL-terminated, or NULL: the best). */
+void rig_open_with(struct rig *r, const char *path, uint64_t cpu, const char *const *kernels,
+		   uint32_t lanes);
 void rig_close(struct rig *r);
 
 /* Another team for the same model. */

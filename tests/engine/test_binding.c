@@ -147,6 +147,7 @@ static void kernels_are_chosen_from_the_list_in_its_order(void **state)
 	static const char *const second[] = { "no.such", "i2s.neon", "i2s.vnni", "i2s.scalar",
 					      NULL };
 	static const char *const nothing[] = { "tl9.sse", NULL };
+	static const char *const family[] = { "tl9", "tl2", "i2s", NULL };
 	const struct bn_kernel *vnni = bn_kernel_find("i2s.vnni");
 	const bool has = vnni != NULL && (vnni->needs & bn_cpu_features()) == vnni->needs;
 	const struct bn_kernel *neon = bn_kernel_find("i2s.neon");
@@ -165,6 +166,10 @@ static void kernels_are_chosen_from_the_list_in_its_order(void **state)
 	assert_string_equal(b.binding->kernel[BN_PROJ_DOWN]->name, neon != NULL ? "i2s.neon"
 								   : has        ? "i2s.vnni"
 										: "i2s.scalar");
+	unbind(&b);
+	assert_int_equal(bind_file(&b, path, family, &err), BN_OK);
+	assert_ptr_equal(b.binding->kernel[BN_PROJ_K],
+			 bn_kernel_choose(bn_cpu_features(), 64, 64, family));
 	unbind(&b);
 	assert_int_equal(bind_file(&b, path, nothing, &err), BN_E_KERNEL);
 	assert_non_null(strstr(err.text, "what works here: "));

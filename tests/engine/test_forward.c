@@ -2,6 +2,8 @@
  * and lanes, and what a step may not do. */
 #include "engine/forward.h"
 
+#include "engine/guide.h"
+#include "engine/workspace.h"
 #include "kernels/cpu.h"
 #include "tests/engine/reference.h"
 #include "tests/engine/rig.h"
@@ -270,6 +272,61 @@ static void every_processor_level_gives_the_same_bits(void **state)
 	free(want);
 }
 
+/* Ours, or for a family of the other side one that looks like it: its oracle runs anywhere. */
+static uint64_t processor_for(const char *kernel)
+{
+	const enum bn_guide_processor here = bn_guide_processor(0);
+	enum bn_guide_kernel family;
+
+	assert_true(bn_guide_kernel_of(kernel, &family));
+	if (bn_guide_allows(NULL, here, family)) {
+		return bn_cpu_features();
+	}
+	return here == BN_GUIDE_ARM ? BN_CPU_SSSE3 : BN_CPU_NEON;
+}
+
+static void every_kernel_family_gives_the_same_bits(void **state)
+{
+	enum { N = 150 };
+	static const char *const names[] = { "i2s",        "tl1",        "tl2",
+					     "i2s.scalar", "tl1.scalar", "tl2.scalar" };
+	static const uint32_t chunks[] = { N, 70, 1 }; /* more and fewer rows than are prepared */
+	struct bn_tiny t;
+	bn_token prompt[N];
+	float *want = NULL;
+
+	(void)state;
+	bn_tiny_default(&t);
+	t.dim = 192;
+	t.heads = 2;
+	t.kv_heads = 1;
+	t.ffn = 704; /* seven lanes of 32 rows are uneven */
+
+	const char *path = rig_tiny(&t);
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		const char *const list[] = { names[i], NULL };
+		struct rig rig;
+
+		rig_open_with(&rig, path, processor_for(names[i]), list, 3);
+		rig_prompt(&rig, 11, prompt, N);
+		assert_true(bn_kernel_named(rig.model->info.kernels[BN_PROJ_Q], names[i]));
+		for (size_t c = 0; c < sizeof(chunks) / sizeof(chunks[0]); c++) {
+			float *got = rig_logits(&rig, prompt, N, chunks[c]);
+
+			if (want == NULL) {
+				want = got;
+				continue;
+			}
+			assert_memory_equal(got, want,
+					    (size_t)N * rig.model->vocab * sizeof(float));
+			free(got);
+		}
+		rig_close(&rig);
+	}
+	free(want);
+}
+
 /* Eight generations with different prompts, parameters and lengths; tokens and text. */
 struct outcome {
 	bn_token tokens[256];
@@ -340,16 +397,16 @@ static void eight_together_equal_eight_alone(void **state)
 	rig_close(&rig);
 }
 
-static void a_step_allocates_nothing(void **state)
+static void count_allocations(const char *const *kernels)
 {
 	struct bn_tiny t;
 	struct rig rig;
 	struct bn_sequence *seqs[4];
 	bn_token prompt[40];
 
-	(void)state;
 	bn_tiny_default(&t);
-	rig_open(&rig, rig_tiny(&t), bn_cpu_features(), 2);
+	rig_open_with(&rig, rig_tiny(&t),
+		      kernels != NULL ? processor_for(kernels[0]) : bn_cpu_features(), kernels, 2);
 	for (uint32_t i = 0; i < 4; i++) {
 		struct bn_sequence_config c;
 		const struct bn_str stop = { "zq~", 3 };
@@ -395,6 +452,16 @@ static void poison(struct rig *rig, bn_token token)
 	const float nan = NAN;
 
 	memcpy(rows.out + token * embed->row_bytes, &nan, sizeof(nan));
+}
+
+static void a_step_allocates_nothing(void **state)
+{
+	static const char *const tables[][2] = { { "tl1", NULL }, { "tl2", NULL } };
+
+	(void)state;
+	count_allocations(NULL);
+	count_allocations(tables[0]);
+	count_allocations(tables[1]);
 }
 
 static void a_number_that_is_none_ends_only_its_own_sequence(void **state)
@@ -450,19 +517,22 @@ static void a_number_that_is_none_ends_only_its_own_sequence(void **state)
 /* ---- a kernel that wants its input prepared -------------------------------------------------- */
 
 static const struct bn_kernel *plain; /* does the work */
-static _Atomic unsigned prepared_rows;
+static _Atomic unsigned prepared_pieces;
 
 static size_t copy_bytes(uint32_t cols, uint32_t n)
 {
 	return (size_t)((cols + 63) / 64 * 64) * n;
 }
 
-static void copy_prep(void *dst, const struct bn_acts *acts, uint32_t token0, uint32_t token1)
+static void copy_prep(void *dst, const struct bn_acts *acts, uint32_t from, uint32_t to)
 {
-	prepared_rows += token1 - token0;
-	for (uint32_t t = token0; t < token1; t++) {
-		memcpy((uint8_t *)dst + (size_t)t * acts->stride,
-		       acts->q + (size_t)t * acts->stride, acts->stride);
+	const uint32_t of_row = acts->stride / 64;
+
+	prepared_pieces += to - from;
+	for (uint32_t i = from; i < to; i++) {
+		const size_t at = (size_t)(i / of_row) * acts->stride + (size_t)(i % of_row) * 64;
+
+		memcpy((uint8_t *)dst + at, acts->q + at, 64);
 	}
 }
 
@@ -479,7 +549,7 @@ static void mul_of_copy(const struct bn_mul *m, uint32_t row0, uint32_t row1)
 
 static void kernels_that_prepare_their_input_get_it_prepared_once(void **state)
 {
-	enum { N = 30 };
+	enum { N = 2 * BN_WORKSPACE_PREP + 7 };
 	struct bn_kernel copying;
 	struct bn_tiny t;
 	struct rig rig;
@@ -495,6 +565,7 @@ static void kernels_that_prepare_their_input_get_it_prepared_once(void **state)
 
 	plain = rig.model->info.kernels[0];
 	copying = *plain;
+	copying.prep_cols = 64;
 	copying.prep_bytes = copy_bytes;
 	copying.prep = copy_prep;
 	copying.mul = mul_of_copy;
@@ -512,7 +583,8 @@ static void kernels_that_prepare_their_input_get_it_prepared_once(void **state)
 	float *got = rig_logits(&rig, prompt, N, N);
 
 	assert_memory_equal(got, want, bytes);
-	assert_int_equal(prepared_rows, N * 4 * t.layers); /* q+k, o, gate+up, down */
+	/* q+k, o, gate+up, down */
+	assert_int_equal(prepared_pieces, N * t.layers * (3 * t.dim + t.ffn) / 64);
 	free(got);
 	free(want);
 	rig_close(&rig);
@@ -592,6 +664,7 @@ int main(void)
 		cmocka_unit_test(long_prompts_agree_with_double_precision),
 		cmocka_unit_test(chunks_and_lanes_change_no_bit),
 		cmocka_unit_test(every_processor_level_gives_the_same_bits),
+		cmocka_unit_test(every_kernel_family_gives_the_same_bits),
 		cmocka_unit_test(eight_together_equal_eight_alone),
 		cmocka_unit_test(a_step_allocates_nothing),
 		cmocka_unit_test(a_number_that_is_none_ends_only_its_own_sequence),

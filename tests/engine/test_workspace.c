@@ -76,26 +76,49 @@ static void buffers_lie_apart_on_lines_and_fill_what_was_announced(void **state)
 	bn_workspace_finish(&w);
 }
 
-static size_t ten_per_row(uint32_t cols, uint32_t n)
+static size_t wide(uint32_t cols, uint32_t n)
 {
-	(void)cols;
-	return (size_t)n * 1000;
+	return (size_t)cols * n * 10;
 }
 
-static void kernels_that_prepare_inputs_get_room_for_three(void **state)
+static void touch(void *dst, const struct bn_acts *acts, uint32_t from, uint32_t to)
+{
+	(void)dst;
+	(void)acts;
+	(void)from;
+	(void)to;
+}
+
+/* What ROWS rows take more with these kernels than without. */
+static uint64_t room(struct bn_model_info *info, uint32_t rows)
+{
+	struct bn_model_info plain;
+
+	describe(&plain);
+	return bn_workspace_bytes(info, rows, 1, 1) - bn_workspace_bytes(&plain, rows, 1, 1);
+}
+
+static void prepared_inputs_have_room_once_for_each_kernel_that_shares(void **state)
 {
 	struct bn_model_info info;
-	struct bn_kernel k = *bn_kernel_find("i2s.scalar");
+	struct bn_kernel k = *bn_kernel_find("i2s.scalar"), other;
+	const uint32_t dim = 3200, ffn = 8641;
 
 	(void)state;
+	k.prep_cols = 16;
+	k.prep_bytes = wide;
+	k.prep = touch;
+	other = k;
 	describe(&info);
-
-	const uint64_t without = bn_workspace_bytes(&info, 64, 1, 1);
-
-	k.prep_bytes = ten_per_row;
 	info.kernels[BN_PROJ_DOWN] = &k;
-	assert_in_range(bn_workspace_bytes(&info, 64, 1, 1) - without, 3 * 64000 - 4096,
-			3 * 64000 + 4096);
+	assert_in_range(room(&info, 20), ffn * 200 - 4096, ffn * 200 + 4096);
+	/* A long prompt has as much as BN_WORKSPACE_PREP rows. */
+	assert_in_range(room(&info, 512), ffn * 320 - 4096, ffn * 320 + 4096);
+	info.kernels[BN_PROJ_Q] = &k;
+	info.kernels[BN_PROJ_V] = &k;
+	assert_in_range(room(&info, 20), ffn * 200 - 4096, ffn * 200 + 4096);
+	info.kernels[BN_PROJ_K] = &other;
+	assert_in_range(room(&info, 20), (ffn + dim) * 200 - 4096, (ffn + dim) * 200 + 4096);
 }
 
 static void a_machine_without_that_memory_gives_an_error(void **state)
@@ -116,7 +139,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(buffers_lie_apart_on_lines_and_fill_what_was_announced),
-		cmocka_unit_test(kernels_that_prepare_inputs_get_room_for_three),
+		cmocka_unit_test(prepared_inputs_have_room_once_for_each_kernel_that_shares),
 		cmocka_unit_test(a_machine_without_that_memory_gives_an_error),
 	};
 

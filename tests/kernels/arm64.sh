@@ -23,8 +23,8 @@ fi
 
 mkdir -p "$work"
 objects=
-for file in cpu trits registry i2s scalar vec_scalar rope dense dense_scalar \
-	i2s_neon i2s_dotprod vec_neon dense_neon; do
+for file in cpu trits registry i2s tl1 tl2 scalar vec_scalar rope dense dense_scalar \
+	i2s_neon i2s_dotprod tl1_neon vec_neon dense_neon; do
 	arch=
 	[ $file = i2s_dotprod ] && arch=-march=armv8.2-a+dotprod
 	$cc -std=c11 -D_GNU_SOURCE -I"$src" -O2 -ffp-contract=off -fno-math-errno -Wall -Wextra \

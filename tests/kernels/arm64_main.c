@@ -42,10 +42,16 @@ static void kernels(void)
 		for (uint32_t tokens = 1; good && tokens <= 9; tokens++) {
 			good = rig_compare_kernel_shape(&rig, list[i], 33, 70, tokens, false);
 		}
-		/* Past two flushes of int16 sums (512 columns each), at both extremes. */
+		/* Past two flushes of int16 sums (512 columns, 4096 with tables), at both
+		 * extremes. */
 		for (int round = 0; good && round < 4; round++) {
 			good = rig_compare_kernel_shape(&rig, list[i], 18, 1100, 3, true);
 		}
+		for (uint32_t tokens = 1; good && tokens <= 3; tokens++) {
+			good = rig_compare_kernel_shape(&rig, list[i], 5, 9000, tokens, true);
+		}
+		/* More groups of rows than a slab of tables is shared by. */
+		good = good && rig_compare_kernel_shape(&rig, list[i], 300, 520, 3, false);
 		report(list[i]->name, "equals the definition", good, rig.why);
 		report(list[i]->name, "self test", bn_kernel_self_test(list[i]), "");
 	}

@@ -104,9 +104,10 @@ bool rig_same(const float *a, const float *b, size_t n)
 
 struct product {
 	uint32_t rows, cols, n, stride;
-	size_t out_stride, codes_bytes, packed_bytes, q_bytes, out_bytes;
+	size_t out_stride, codes_bytes, packed_bytes, prep_bytes, q_bytes, out_bytes;
 	uint8_t *codes;
 	uint8_t *packed;
+	uint8_t *prep; /* NULL for a kernel without */
 	int8_t *q;
 	float *scale;
 	int32_t *sum;
@@ -116,6 +117,19 @@ struct product {
 	struct bn_acts acts;
 	struct bn_mul mul;
 };
+
+/* In random slices, backwards: what lanes do in any order. */
+static void prepare(struct rig *rig, const struct bn_kernel *k, uint8_t *prep,
+		    const struct bn_acts *acts)
+{
+	for (uint32_t to = acts->n * bn_kernel_pieces(k, acts->cols); to > 0;) {
+		const uint32_t some = rig_between(rig, 1, 9);
+		const uint32_t from = to > some ? to - some : 0;
+
+		k->prep(prep, acts, from, to);
+		to = from;
+	}
+}
 
 static void product_init(struct product *p, struct rig *rig, const struct bn_kernel *k,
 			 uint32_t rows, uint32_t cols, uint32_t n, bool extremes)
@@ -167,6 +181,12 @@ static void product_init(struct product *p, struct rig *rig, const struct bn_ker
 		.scale = rig_float(rig, 2.0f),
 	};
 	k->pack(p->packed, &p->trits, 0, rows);
+	if (k->prep != NULL) {
+		p->prep_bytes = k->prep_bytes(cols, n);
+		p->prep = rig_buffer(p->prep_bytes);
+		prepare(rig, k, p->prep, &p->acts);
+		p->mul.prep = p->prep;
+	}
 
 	/* The definition of the product, from the unpacked weights. */
 	for (uint32_t t = 0; t < n; t++) {
@@ -185,6 +205,7 @@ static void product_finish(struct product *p)
 {
 	rig_release(p->codes, p->codes_bytes);
 	rig_release(p->packed, p->packed_bytes);
+	rig_release(p->prep, p->prep_bytes);
 	rig_release(p->q, p->q_bytes);
 	rig_release(p->scale, p->n * sizeof(float));
 	rig_release(p->sum, p->n * sizeof(int32_t));
@@ -232,6 +253,9 @@ static bool singles(struct product *p, const struct bn_kernel *k)
 		one.q = p->q + (size_t)t * p->stride;
 		one.scale = p->scale + t;
 		one.sum = p->sum + t;
+		if (k->prep != NULL) {
+			k->prep(p->prep, &one, 0, bn_kernel_pieces(k, p->cols));
+		}
 		m.out = p->out + t * p->out_stride;
 		k->mul(&m, 0, p->rows);
 	}
@@ -246,6 +270,9 @@ static bool slices(struct product *p, struct rig *rig, const struct bn_kernel *k
 	bool same;
 
 	m.packed = packed;
+	if (k->prep != NULL) {
+		prepare(rig, k, p->prep, &p->acts);
+	}
 	memset(p->out, 0xa5, p->out_bytes);
 	for (uint32_t r = 0; r < p->rows;) {
 		const uint32_t step = rig_between(rig, 1, 4) * k->row_step;

@@ -2,6 +2,7 @@
 #include "kernels/i2s.h"
 
 #include "kernels/trits.h"
+#include "tests/kernels/family.h"
 #include "tests/kernels/rig.h"
 
 #include <setjmp.h>
@@ -12,22 +13,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-/* The next kernel of the list this processor (as masked) can run; NULL at the end. */
-static const struct bn_kernel *usable(size_t *i)
-{
-	const struct bn_kernel *const *list;
-	const size_t n = bn_kernels(&list);
-	const uint64_t cpu = rig_cpu();
-
-	while (*i < n) {
-		const struct bn_kernel *k = list[(*i)++];
-		if ((k->needs & cpu) == k->needs && k->layout == BN_LAYOUT_I2S16) {
-			return k;
-		}
-	}
-	return NULL;
-}
 
 static void fields_lie_where_the_readme_draws_them(void **state)
 {
@@ -75,78 +60,25 @@ static void sizes_add_up_and_absurd_ones_are_refused(void **state)
 static void every_kernel_equals_the_definition_on_random_shapes(void **state)
 {
 	(void)state;
-	for (size_t i = 0;;) {
-		const struct bn_kernel *k = usable(&i);
-		struct rig rig;
-		if (k == NULL) {
-			break;
-		}
-		rig_init(&rig, i);
-		for (int round = 0; round < 40; round++) {
-			if (!rig_compare_kernel(&rig, k, 100, 400, 33)) {
-				fail_msg("%s", rig.why);
-			}
-		}
-	}
+	family_check_random_shapes(BN_LAYOUT_I2S16);
 }
 
 static void every_count_of_tokens_from_1_to_33_is_exact(void **state)
 {
 	(void)state;
-	for (size_t i = 0;;) {
-		const struct bn_kernel *k = usable(&i);
-		struct rig rig;
-		if (k == NULL) {
-			break;
-		}
-		rig_init(&rig, i);
-		for (uint32_t n = 1; n <= 33; n++) {
-			if (!rig_compare_kernel_shape(&rig, k, 49, 70 + n, n, false)) {
-				fail_msg("%s", rig.why);
-			}
-		}
-	}
+	family_check_tokens(BN_LAYOUT_I2S16);
 }
 
 static void long_rows_of_extreme_values_do_not_overflow(void **state)
 {
-	static const uint32_t cols[] = { 255, 256, 257, 511, 512, 1024, 2560, 6912 };
-
 	(void)state;
-	for (size_t i = 0;;) {
-		const struct bn_kernel *k = usable(&i);
-		struct rig rig;
-		if (k == NULL) {
-			break;
-		}
-		rig_init(&rig, i);
-		for (size_t c = 0; c < sizeof(cols) / sizeof(cols[0]); c++) {
-			for (uint32_t n = 1; n <= 9; n += 4) {
-				/* Twice: the sign of the weights is drawn. */
-				if (!rig_compare_kernel_shape(&rig, k, 20, cols[c], n, true) ||
-				    !rig_compare_kernel_shape(&rig, k, 20, cols[c], n, true)) {
-					fail_msg("%s", rig.why);
-				}
-			}
-		}
-	}
+	family_check_extremes(BN_LAYOUT_I2S16);
 }
 
-/* More tokens than one panel of activations holds. */
 static void panels_of_many_long_tokens_are_exact(void **state)
 {
 	(void)state;
-	for (size_t i = 0;;) {
-		const struct bn_kernel *k = usable(&i);
-		struct rig rig;
-		if (k == NULL) {
-			break;
-		}
-		rig_init(&rig, i);
-		if (!rig_compare_kernel_shape(&rig, k, 34, 6900, 75, false)) {
-			fail_msg("%s", rig.why);
-		}
-	}
+	family_check_panels(BN_LAYOUT_I2S16);
 }
 
 int main(void)

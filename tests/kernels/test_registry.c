@@ -64,7 +64,10 @@ static void lists_end_with_scalar_and_names_are_unique(void **state)
 	const size_t nd = bn_denses(&denses);
 
 	(void)state;
-	assert_ptr_equal(kernels[nk - 1], &bn_kernel_i2s_scalar);
+	assert_ptr_equal(kernels[nk - 3], &bn_kernel_i2s_scalar);
+	for (size_t i = 0; i < nk; i++) {
+		assert_int_equal(kernels[i]->needs == 0, i >= nk - 3);
+	}
 	assert_ptr_equal(vecs[nv - 1], &bn_vec_scalar);
 	assert_int_equal(nd % BN_DENSE_TYPE_COUNT, 0);
 	for (size_t i = 0; i < nk; i++) {
@@ -125,11 +128,42 @@ static void choose_honours_the_wish_list_in_its_order(void **state)
 	assert_string_equal(bn_kernel_choose(0, 100, 100, fallback)->name, "i2s.scalar");
 }
 
+static void a_family_name_means_its_best_kernel(void **state)
+{
+	static const char *const families[][2] = { { "tl1", NULL }, { "tl2", NULL } };
+	const char *lists[][2] = { { "tl", NULL }, { "tl2.", NULL }, { "", NULL } };
+
+	(void)state;
+	assert_string_equal(bn_kernel_choose(0, 100, 100, families[0])->name, "tl1.scalar");
+	assert_string_equal(bn_kernel_choose(0, 100, 100, families[1])->name, "tl2.scalar");
+#if defined(__x86_64__)
+	const uint64_t avx512 = BN_CPU_AVX2 | BN_CPU_AVX512;
+
+	assert_string_equal(bn_kernel_choose(avx512, 100, 100, families[1])->name, "tl2.avx2");
+	assert_string_equal(bn_kernel_choose(avx512 | BN_CPU_VBMI, 100, 100, families[1])->name,
+			    "tl2.avx512");
+#elif defined(__aarch64__)
+	assert_string_equal(bn_kernel_choose(BN_CPU_NEON, 100, 100, families[0])->name, "tl1.neon");
+#endif
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		assert_null(bn_kernel_choose(~UINT64_C(0), 100, 100, lists[i]));
+	}
+	assert_true(bn_kernel_named(&bn_kernel_tl2_scalar, "tl2"));
+	assert_true(bn_kernel_named(&bn_kernel_tl2_scalar, "tl2.scalar"));
+	assert_false(bn_kernel_named(&bn_kernel_tl2_scalar, "tl2.scala"));
+	assert_false(bn_kernel_named(&bn_kernel_tl2_scalar, "tl2.scalar.x"));
+}
+
+/* The fast I2S16 kernels end at rows of 2^19. */
 static void choose_looks_at_the_shape(void **state)
 {
+	const char *i2s[] = { "i2s", NULL };
+
 	(void)state;
-	assert_string_equal(bn_kernel_choose(~UINT64_C(0), 1, UINT32_C(1) << 20, NULL)->name,
+	assert_string_equal(bn_kernel_choose(~UINT64_C(0), 1, UINT32_C(1) << 20, i2s)->name,
 			    "i2s.scalar");
+	assert_true(bn_kernel_choose(~UINT64_C(0), 1, UINT32_C(1) << 20, NULL)->layout !=
+		    BN_LAYOUT_I2S16);
 }
 
 int main(void)
@@ -140,6 +174,7 @@ int main(void)
 		cmocka_unit_test(lists_end_with_scalar_and_names_are_unique),
 		cmocka_unit_test(choose_takes_the_best_the_features_allow),
 		cmocka_unit_test(choose_honours_the_wish_list_in_its_order),
+		cmocka_unit_test(a_family_name_means_its_best_kernel),
 		cmocka_unit_test(choose_looks_at_the_shape),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
