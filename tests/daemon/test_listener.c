@@ -70,6 +70,17 @@ static void listen_here(void)
 	}
 }
 
+/* A socket bound at the path by somebody else. */
+static int bind_here(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	strcpy(address.sun_path, path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
 /* A client's socket, connected; -1 when nobody listens. */
 static int dial(void)
 {
@@ -160,14 +171,10 @@ static void listener_refuses_a_path_too_long_for_the_kernel(void **state)
 
 static void listener_replaces_a_stale_socket(void **state)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int stale = socket(AF_UNIX, SOCK_STREAM, 0);
 	int fd;
 
 	(void)state;
-	strcpy(address.sun_path, path);
-	assert_int_equal(bind(stale, (struct sockaddr *)&address, sizeof(address)), 0);
-	close(stale); /* the name stays behind, as after SIGKILL */
+	close(bind_here()); /* the name stays behind, as after SIGKILL */
 	assert_int_equal(dial(), -1);
 	listen_here();
 	fd = dial();
@@ -177,14 +184,11 @@ static void listener_replaces_a_stale_socket(void **state)
 
 static void listener_never_replaces_a_live_one(void **state)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int alive = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int alive = bind_here();
 	struct bn_error err;
 	int fd;
 
 	(void)state;
-	strcpy(address.sun_path, path);
-	assert_int_equal(bind(alive, (struct sockaddr *)&address, sizeof(address)), 0);
 	assert_int_equal(listen(alive, 0), 0);
 	assert_int_equal(make(path, "", 0660, &err), BN_E_CONFLICT);
 	assert_non_null(strstr(err.text, "somebody is listening there already"));
@@ -201,6 +205,7 @@ static void listener_never_replaces_a_live_one(void **state)
 static void listener_refuses_what_is_no_socket(void **state)
 {
 	struct bn_error err;
+	char text[16];
 	int fd = open(path, O_CREAT | O_WRONLY, 0600);
 
 	(void)state;
@@ -209,7 +214,8 @@ static void listener_refuses_what_is_no_socket(void **state)
 	assert_int_equal(make(path, "", 0660, &err), BN_E_CONFLICT);
 	assert_non_null(strstr(err.text, "no socket lies there"));
 	fd = open(path, O_RDONLY);
-	assert_true(fd >= 0);
+	assert_int_equal(read(fd, text, sizeof(text)), 8);
+	assert_memory_equal(text, "precious", 8);
 	close(fd);
 }
 
@@ -228,15 +234,11 @@ static void listener_start_is_a_race_with_one_winner(void **state)
 {
 	(void)state;
 	for (int round = 0; round < 10; round++) {
-		struct sockaddr_un address = { .sun_family = AF_UNIX };
 		int gate[2], results[2], fd, winners = 0;
 		pid_t child[4];
 
 		unlink(path);
-		fd = socket(AF_UNIX, SOCK_STREAM, 0);
-		strcpy(address.sun_path, path);
-		assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-		close(fd);
+		close(bind_here());
 		assert_int_equal(pipe(gate), 0);
 		assert_int_equal(pipe(results), 0);
 		for (int i = 0; i < 4; i++) {
@@ -299,12 +301,9 @@ static void listener_refuses_inherited_things_that_are_no_listening_socket(void 
 
 static void listener_adopts_what_listens_and_leaves_its_name(void **state)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int given = socket(AF_UNIX, SOCK_STREAM, 0);
+	int given = bind_here();
 
 	(void)state;
-	strcpy(address.sun_path, path);
-	assert_int_equal(bind(given, (struct sockaddr *)&address, sizeof(address)), 0);
 	assert_int_equal(listen(given, 16), 0);
 	assert_int_equal(bn_listener_adopt(&listener, given, NULL), BN_OK);
 	is_open = true;

@@ -195,6 +195,23 @@ static void registry_lets_others_take_what_is_too_little_for_the_patient(void **
 	wants_close(s);
 }
 
+static bool wants_room(struct wants *s, const char *name)
+{
+	const struct bn_entry *e = rig_entry(&s->rig, name);
+
+	return e->state == BN_ENTRY_LOADING && e->phase == BN_ENTRY_ROOM;
+}
+
+static bool bob_wants_room(void *who)
+{
+	return wants_room(who, "bob");
+}
+
+static bool cid_wants_room(void *who)
+{
+	return wants_room(who, "cid");
+}
+
 static void registry_lets_nobody_past_one_whose_patience_is_over(void **state)
 {
 	struct wants *s = wants_open(2.0, 1000);
@@ -208,25 +225,19 @@ static void registry_lets_nobody_past_one_whose_patience_is_over(void **state)
 	d = wants_hold(s, "bob"); /* so would this */
 	bn_enter_loop();
 	bn_registry_warm(s->rig.registry, rig_entry(&s->rig, "cid")); /* and this */
-	rig_for(&s->rig, 50);
+	rig_until(&s->rig, bob_wants_room, s);
+	rig_until(&s->rig, cid_wants_room, s);
+	rig_for(&s->rig, 20);
 	assert_int_equal(b->granted + c->granted + d->granted, 0);
-	assert_int_equal(rig_entry(&s->rig, "bob")->phase, BN_ENTRY_ROOM);
-	assert_int_equal(rig_entry(&s->rig, "cid")->phase, BN_ENTRY_ROOM);
+	assert_true(bob_wants_room(s) && cid_wants_room(s));
 	wants_release(s, d);
 	rig_for(&s->rig, 20); /* nobody waits for a model now, and cid still does not begin */
-	assert_int_equal(rig_entry(&s->rig, "cid")->phase, BN_ENTRY_ROOM);
+	assert_true(cid_wants_room(s));
 	wants_release(s, a);
 	wants_until_granted(s, b);
 	wants_until_granted(s, c);
 	assert_true(b->turn < c->turn);
 	wants_close(s);
-}
-
-static bool bob_wants_room(void *who)
-{
-	const struct bn_entry *e = rig_entry(&((struct wants *)who)->rig, "bob");
-
-	return e->state == BN_ENTRY_LOADING && e->phase == BN_ENTRY_ROOM;
 }
 
 static void registry_keeps_room_it_made_for_the_one_it_made_it_for(void **state)
