@@ -23,8 +23,9 @@
 #endif
 
 static const struct bn_ctl_command *const commands[] = {
-	&bn_cmd_run,  &bn_cmd_chat,   &bn_cmd_ls,     &bn_cmd_ps,     &bn_cmd_show,
-	&bn_cmd_load, &bn_cmd_unload, &bn_cmd_status, &bn_cmd_models, &bn_cmd_recommend,
+	&bn_cmd_run,    &bn_cmd_chat,      &bn_cmd_ls,     &bn_cmd_ps,
+	&bn_cmd_show,   &bn_cmd_load,      &bn_cmd_unload, &bn_cmd_status,
+	&bn_cmd_models, &bn_cmd_recommend, &bn_cmd_pull,   &bn_cmd_convert,
 };
 
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
@@ -32,7 +33,7 @@ enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 /* Known to every verb. */
 static const struct bn_ctl_option common[] = {
 	{ 0, "socket", BN_CTL_TEXT, "PATH", NULL, false, "Socket of the daemon ($BND_SOCKET)." },
-	{ 0, "json", BN_CTL_FLAG, NULL, NULL, false, "Print the daemon's reply as JSON." },
+	{ 0, "json", BN_CTL_FLAG, NULL, NULL, false, "Print the result as JSON." },
 	{ 'q', "quiet", BN_CTL_FLAG, NULL, NULL, false, "Say nothing but the result and errors." },
 	{ 0, "no-color", BN_CTL_FLAG, NULL, NULL, false, "No colours (also NO_COLOR=1)." },
 	{ 'h', "help", BN_CTL_FLAG, NULL, NULL, false, "Show this help." },
@@ -285,7 +286,8 @@ static void print_help(const struct bn_term *t)
 		"\n%sExamples%s\n"
 		"    bnctl run storyteller \"Once upon a time\"\n"
 		"    bnctl run storyteller --temperature 0 --max-tokens 50 < prompt.txt\n"
-		"    bnctl ps --json\n\n"
+		"    bnctl ps --json\n"
+		"    bnctl pull microsoft/bitnet-b1.58-2B-4T-gguf\n\n"
 		"Exit codes: 0 done, 1 the request failed, 64 wrong usage, 69 no daemon, 75 busy, 77 not\n"
 		"allowed, 130 interrupted.\n",
 		bold, plain);
@@ -300,6 +302,9 @@ static void print_command_help(const struct bn_term *t, const struct bn_ctl_comm
 		plain, c->name, c->operands, c->operands[0] != '\0' ? " " : "", c->help);
 	if (c->alias != NULL) {
 		fprintf(t->to, "\nAlso: bnctl %s\n", c->alias);
+	}
+	if (c->verbatim) {
+		return;
 	}
 	fprintf(t->to, "\n%sOptions%s\n", bold, plain);
 	print_options(t, c->options);
@@ -479,7 +484,7 @@ static int check_operands(struct bn_ctl *ctl)
 /* Sorts argv into options and operands; operands move to the front of argv. */
 static int parse(struct bn_ctl *ctl, int argc, char **argv)
 {
-	bool options = true;
+	bool options = !ctl->command->verbatim;
 	int code = BN_EXIT_OK;
 
 	ctl->operands = argv;

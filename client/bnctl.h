@@ -55,6 +55,7 @@ struct bn_ctl_command {
 	const char *operands; /* "MODEL [PROMPT]"                       */
 	int min_operands;
 	int max_operands;                    /* -1: any number                         */
+	bool verbatim;                       /* all words are operands, also -x; no options */
 	const char *summary;                 /* one line of `bnctl help`               */
 	const char *help;                    /* paragraphs of `bnctl help VERB`        */
 	const struct bn_ctl_option *options; /* ends with name NULL; or NULL */
@@ -84,7 +85,8 @@ struct bn_ctl {
 
 /* The verbs. */
 extern const struct bn_ctl_command bn_cmd_run, bn_cmd_chat, bn_cmd_ls, bn_cmd_ps, bn_cmd_show,
-	bn_cmd_load, bn_cmd_unload, bn_cmd_status, bn_cmd_models, bn_cmd_recommend;
+	bn_cmd_load, bn_cmd_unload, bn_cmd_status, bn_cmd_models, bn_cmd_recommend, bn_cmd_pull,
+	bn_cmd_convert;
 
 /* The text of option `name`, or NULL when it was not given. */
 const char *bn_ctl_option(const struct bn_ctl *ctl, const char *name);

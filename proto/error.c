@@ -69,7 +69,8 @@ static void clean(char *text)
 	while (left > 0) {
 		size_t n = utf8_length(p, left);
 
-		if (n == 0 || p[0] < 0x20 || p[0] == 0x7f) {
+		/* U+0080..U+009F are the C1 controls, as good as ESC on some terminals. */
+		if (n == 0 || p[0] < 0x20 || p[0] == 0x7f || (p[0] == 0xc2 && p[1] < 0xa0)) {
 			*p = '?';
 			n = 1;
 		}

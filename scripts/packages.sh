@@ -4,7 +4,7 @@
 # Debian it prints what is needed and returns 1 unless BN_SKIP_PACKAGES=1 says "I have them".
 
 BUILD_PACKAGES="gcc libc6-dev cmake ninja-build pkg-config libuv1-dev libmsgpack-dev libyaml-dev
-	libsystemd-dev libutf8proc-dev libjansson-dev libedit-dev libssl-dev"
+	libsystemd-dev libutf8proc-dev libjansson-dev libedit-dev libssl-dev libcurl4-openssl-dev"
 TEST_PACKAGES="libcmocka-dev libpcre2-dev python3 python3-msgpack python3-pynvim python3-numpy
 	clang clang-tidy clang-format libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 	qemu-user-static"

@@ -40,6 +40,8 @@ static void error_cleans_foreign_bytes(void **state)
 	assert_string_equal(err.text, "key 'gr\xc3\xbc\xc3\x9f\xf0\x9f\x98\x80'");
 	bn_fail(&err, BN_E_FORMAT, "%s", "\xed\xa0\x80\xc0\x80\xf4\x90\x80\x80");
 	assert_string_equal(err.text, "?????????");
+	bn_fail(&err, BN_E_FORMAT, "%s", "C1: \xc2\x9b and \xc2\x80, not \xc2\xa0");
+	assert_string_equal(err.text, "C1: ?? and ??, not \xc2\xa0");
 }
 
 static void error_cuts_long_sentences_at_a_character(void **state)
