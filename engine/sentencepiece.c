@@ -101,7 +101,8 @@ static enum bn_status read_trainer(struct bn_sentencepiece *sp, struct bn_str by
 				   struct bn_error *err)
 {
 	int32_t *const ids[] = { &sp->unk, &sp->bos, &sp->eos, &sp->pad };
-	uint64_t model = MODEL_UNIGRAM; /* the default of the format */
+	int64_t given[] = { 0, 1, 2, -1 }; /* the defaults of the format */
+	uint64_t model = MODEL_UNIGRAM;    /* the default of the format */
 	struct bn_cursor c;
 	struct field f;
 
@@ -110,11 +111,14 @@ static enum bn_status read_trainer(struct bn_sentencepiece *sp, struct bn_str by
 		if (f.wire == WIRE_VARINT && f.number == 3) {
 			model = f.value;
 		} else if (f.wire == WIRE_VARINT && f.number >= 40 && f.number <= 43) {
-			*ids[f.number - 40] = f.value < sp->n ? (int32_t)f.value : -1;
+			given[f.number - 40] = f.value < sp->n ? (int64_t)f.value : -1;
 		}
 	}
 	if (c.failed || bn_cursor_left(&c) > 0) {
 		return bn_fail(err, BN_E_FORMAT, "the trainer specification is damaged");
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		*ids[i] = given[i] < (int64_t)sp->n ? (int32_t)given[i] : -1;
 	}
 	if (model != MODEL_BPE) {
 		return bn_fail(err, BN_E_NOT_SUPPORTED,
@@ -202,10 +206,7 @@ static enum bn_status read_pieces(struct bn_sentencepiece *sp, const void *bytes
 enum bn_status bn_sentencepiece_parse(struct bn_sentencepiece *out, const void *bytes, size_t n,
 				      struct bn_error *err)
 {
-	/* The defaults of the format: ids 0, 1, 2, no padding, a dummy space. */
-	struct bn_sentencepiece sp = {
-		.unk = 0, .bos = 1, .eos = 2, .pad = -1, .add_dummy_prefix = true
-	};
+	struct bn_sentencepiece sp = { .add_dummy_prefix = true };
 	struct bn_str trainer = { NULL, 0 }, normalizer = { NULL, 0 };
 	uint32_t count;
 	enum bn_status status = survey(bytes, n, &count, &trainer, &normalizer, err);

@@ -112,6 +112,25 @@ static void sentencepiece_reads_pieces_scores_and_types(void **state)
 	bn_sentencepiece_finish(&sp);
 }
 
+/* The format's default of eos is 2, whatever the number of pieces: found by fuzz_sentencepiece. */
+static void sentencepiece_names_no_piece_that_is_not_there(void **state)
+{
+	struct bn_sentencepiece sp = { 0 };
+	struct bn_error err = { 0 };
+	struct bytes b = { .n = 0 };
+
+	(void)state;
+	put_piece(&b, "a", 0.0f, 1);
+	put_specs(&b, 2, 0);
+	hf_expect(parse(&b, &sp, &err), &err, BN_OK, "");
+	assert_int_equal(sp.n, 1);
+	assert_int_equal(sp.unk, 0);
+	assert_int_equal(sp.bos, -1);
+	assert_int_equal(sp.eos, -1);
+	assert_int_equal(sp.pad, -1);
+	bn_sentencepiece_finish(&sp);
+}
+
 static void sentencepiece_refuses_other_kinds_and_damage(void **state)
 {
 	static const unsigned models[] = { 1, 3, 4, 9 };
@@ -204,6 +223,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sentencepiece_reads_pieces_scores_and_types),
+		cmocka_unit_test(sentencepiece_names_no_piece_that_is_not_there),
 		cmocka_unit_test(sentencepiece_refuses_other_kinds_and_damage),
 		cmocka_unit_test(sentencepiece_survives_every_cut_and_flip),
 		cmocka_unit_test(sentencepiece_reads_the_model_of_llama_2),

@@ -271,6 +271,55 @@ struct bn_tokenizer *vocabs_gguf(const char *name)
 	return tok;
 }
 
+/* Empty ones first. */
+static int by_spelling(const void *a, const void *b)
+{
+	const struct bn_str *x = a, *y = b;
+	const int order = memcmp(x->p, y->p, x->n < y->n ? x->n : y->n);
+
+	return order != 0 ? order : (x->n > y->n) - (x->n < y->n);
+}
+
+void vocabs_falcon_e(struct vocabs *v, unsigned without)
+{
+	static const char *const merges[] = { "Ġ t", "h e", "Ġt he", "Ċ Ċ", "Â °", "Â° F",
+					      "i n", "Ġ Ġ", "ĠĠ ĠĠ", "- -", "\" ." };
+	static const char *const specials[] = { "<|pad|>", "<|im_start|>", "<|im_end|>",
+						"<|end_of_text|>", ">>UNUSED_4<<" };
+	struct vocabs all;
+
+	vocabs_init(v, BN_TOKENIZER_BPE);
+	vocabs_init(&all, BN_TOKENIZER_BPE);
+	vocabs_add_gpt2_bytes(&all);
+	for (unsigned b = 0; b < 256; b++) {
+		if (b == 0xC0 || b == 0xC1 || b >= 0xF5 || (b == without && b != 0)) {
+			all.tokens[b].n = 0;
+		}
+	}
+	qsort(all.tokens, 256, sizeof(all.tokens[0]), by_spelling);
+	for (size_t i = 0; i < sizeof(specials) / sizeof(specials[0]); i++) {
+		vocabs_add(v, specials[i], BN_TOKEN_CONTROL, 0);
+	}
+	for (unsigned b = 0; b < 256; b++) {
+		if (all.tokens[b].n > 0) {
+			vocabs_add_bytes(v, all.tokens[b].p, all.tokens[b].n, BN_TOKEN_NORMAL, 0);
+		}
+	}
+	for (size_t i = 0; i < sizeof(merges) / sizeof(merges[0]); i++) {
+		const char *space = strchr(merges[i], ' ');
+		char joined[64];
+
+		snprintf(joined, sizeof(joined), "%.*s%s", (int)(space - merges[i]), merges[i],
+			 space + 1);
+		vocabs_add(v, joined, BN_TOKEN_NORMAL, 0);
+		vocabs_add_merge(v, merges[i]);
+	}
+	v->vocab.eos = 3;
+	v->vocab.splitter = BN_SPLIT_LLAMA3;
+	v->vocab.ignore_merges = true;
+	vocabs_finish(&all);
+}
+
 void vocabs_tiny_bpe(struct vocabs *v)
 {
 	static const char *const merges[] = {

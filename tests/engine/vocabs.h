@@ -61,6 +61,12 @@ struct bn_tokenizer *vocabs_gguf(const char *name);
  */
 void vocabs_tiny_bpe(struct vocabs *v);
 
+/*
+ * Falcon-E in small: specials first, then a symbol for every byte that UTF-8 has and none for the
+ * other 13, in the order of their spellings, then tokens. `without`: a byte left out as well, or 0.
+ */
+void vocabs_falcon_e(struct vocabs *v, unsigned without);
+
 /* A small SentencePiece vocabulary: <unk> <s> </s>, bytes, letters, a few words. */
 void vocabs_tiny_spm(struct vocabs *v);
 

@@ -1,20 +1,24 @@
 #!/usr/bin/env python3
 """check_bytes.py BN_CONVERT [--convert FAMILY] [--peak-mib N]
 
-Hollow checkpoints of the published models in their true dimensions: the bytes and the number of
-tensors that bn-convert announces are those of the published files. With --convert, one of them is really
-converted, and its peak of memory compared.
+Hollow checkpoints of the ten published models in their true dimensions and depth: the tensors and bytes
+that bn-convert announces, those counted from the dimensions, and those of the published files are the
+same; and are not for a model with a layer less. With --convert, one of them is really converted, its
+tensors counted in the file, and the converter's peak of memory compared.
 """
 import argparse
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
+import time
 
-from families import DATA_BYTES, TENSORS, family
+import gguf_sizes
+from families import PUBLISHED, family
 from make_checkpoint import make
+
+MODELS = 10
 
 
 def announced(convert, folder):
@@ -24,33 +28,51 @@ def announced(convert, folder):
     return int(found[1]), int(found[2])
 
 
-def check(convert, name, folder):
-    make(family(name, true_size=True), folder, 1, hollow=True)
-    got, wanted = announced(convert, folder), (DATA_BYTES[name], TENSORS[name])
-    print(f"{name}: {got[0]} bytes in {got[1]} tensors", "" if got == wanted else f"not {wanted}")
-    return got == wanted
+def agrees(convert, name, folder, layers=None):
+    """Whether announced, counted and published agree, and the first two do."""
+    f = family(name, True, layers)
+    make(f, folder, 1, hollow=True)
+    f32, f16, i2_s, size = gguf_sizes.of_family(f)
+    got = announced(convert, folder)
+    counted = got == (size, f32 + f16 + i2_s)
+    print(f"{name}, {f['layers']} layers: {got[0]} bytes in {got[1]} tensors; counted {size} in "
+          f"{f32} + {f16} + {i2_s}; published {PUBLISHED[name]}")
+    return counted and (f32, f16, i2_s, size) == PUBLISHED[name], counted
+
+
+def check_all(convert, folder):
+    good = 0
+    for name in PUBLISHED:
+        good += agrees(convert, name, os.path.join(folder, name))[0]
+    fewer = family("large", True)["layers"] - 1
+    as_published, counted = agrees(convert, "large", os.path.join(folder, "fewer"), fewer)
+    return good == MODELS and counted and not as_published
 
 
 def really_convert(a, folder):
     make(family(a.convert, true_size=True), folder, 1, hollow=True)
-    subprocess.run([a.program, folder, "-q", "-o", folder + ".gguf"], check=True)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
-    size = os.path.getsize(folder + ".gguf")
-    print(f"{a.convert}: {size} bytes of file, peak {peak} MiB of memory")
-    return peak < a.peak_mib and size > DATA_BYTES[a.convert]
+    start = time.monotonic()
+    pid = os.posix_spawn(a.program, [a.program, folder, "-q", "-o", folder + ".gguf"], os.environ)
+    _, status, usage = os.wait4(pid, 0)
+    took, peak = time.monotonic() - start, usage.ru_maxrss // 1024
+    if status != 0:
+        return False
+    found = gguf_sizes.of_file(folder + ".gguf")
+    print(f"{a.convert}: {os.path.getsize(folder + '.gguf')} bytes of file, tensors {found}, "
+          f"{took:.1f} s, peak {peak} MiB of memory")
+    return peak < a.peak_mib and found == PUBLISHED[a.convert]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
     parser.add_argument("program")
-    parser.add_argument("--convert", choices=sorted(DATA_BYTES))
+    parser.add_argument("--convert", choices=sorted(PUBLISHED))
     parser.add_argument("--peak-mib", type=int, default=1024)
     a = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bnd-bytes-") as folder:
         if a.convert:
             return 0 if really_convert(a, os.path.join(folder, "hf")) else 1
-        good = [check(a.program, name, os.path.join(folder, name)) for name in DATA_BYTES]
-    return 0 if all(good) else 1
+        return 0 if check_all(a.program, folder) else 1
 
 
 if __name__ == "__main__":

@@ -3,10 +3,6 @@
 Facts only: dimensions, configuration keys, tensor names, how weights are stored. The true dimensions
 are those of the published models; `tiny` keeps what makes each family awkward (head sizes of 96, 100
 and 256, one KV head, rows that end inside blocks) at a size that takes milliseconds.
-
-`seed` picks weights for which the whole sequence of check.py is decided by values that are not within
-float error of too many rounding ties at once (reference.py, check.py); every processor computes the same
-bits, so what holds once holds.
 """
 
 # Stored weights: "packed-divide", "packed-multiply", "latent", "dequantized".
@@ -16,7 +12,7 @@ FAMILIES = {
         layers=30, dim=2560, ffn=6912, heads=20, kv_heads=5, vocab=128256, context=4096,
         theta=500000.0, eps=1e-5, tied=True, act="relu2", sub_norms="microsoft",
         tokenizer="llama3", eos=[128001, 128009],
-        seed=2, tiny=dict(dim=256, ffn=384, heads=8, kv_heads=2, vocab=640, seed=1)),
+        tiny=dict(dim=256, ffn=384, heads=8, kv_heads=2, vocab=640)),
     "bitnet-2b-4t-bf16": dict(
         cls="BitNetForCausalLM", model_type="bitnet", weights="latent", dtype="BF16",
         layers=30, dim=2560, ffn=6912, heads=20, kv_heads=5, vocab=128256, context=4096,
@@ -34,19 +30,19 @@ FAMILIES = {
         layers=26, dim=3200, ffn=8640, heads=32, kv_heads=32, vocab=32002, context=2048,
         theta=10000.0, eps=1e-5, tied=True, act="silu", sub_norms="1bitllm",
         tokenizer="spm", eos=[2], shards=3,
-        tiny=dict(dim=400, ffn=480, heads=4, kv_heads=4, vocab=602, seed=2)),
+        tiny=dict(dim=400, ffn=480, heads=4, kv_heads=4, vocab=602)),
     "llama3-8b": dict(
         cls="LlamaForCausalLM", model_type="llama", weights="packed-divide", dtype="BF16",
         layers=32, dim=4096, ffn=14336, heads=32, kv_heads=8, vocab=128256, context=8192,
         theta=500000.0, eps=1e-5, tied=False, act="silu", sub_norms=None,
         tokenizer="llama3", eos=[128009],
-        tiny=dict(dim=256, ffn=448, heads=8, kv_heads=2, vocab=640, seed=2)),
+        tiny=dict(dim=256, ffn=448, heads=8, kv_heads=2, vocab=640)),
     "falcon3-1b": dict(
         cls="LlamaForCausalLM", model_type="llama", weights="packed-divide", dtype="BF16",
         layers=18, dim=2048, ffn=8192, heads=8, kv_heads=4, head_dim=256, vocab=131072,
         context=8192, theta=1000042.0, eps=1e-6, tied=False, act="silu", sub_norms=None,
         tokenizer="falcon3", eos=[11],
-        tiny=dict(dim=512, ffn=384, heads=2, kv_heads=1, vocab=640, seed=2)),
+        tiny=dict(dim=512, ffn=384, heads=2, kv_heads=1, vocab=640)),
     "falcon3-3b": dict(
         cls="LlamaForCausalLM", model_type="llama", weights="packed-divide", dtype="BF16",
         layers=22, dim=3072, ffn=9216, heads=12, kv_heads=4, head_dim=256, vocab=131072,
@@ -58,7 +54,7 @@ FAMILIES = {
         layers=28, dim=3072, ffn=23040, heads=12, kv_heads=4, head_dim=256, vocab=131080,
         context=32768, theta=1000042.0, eps=1e-6, tied=False, act="silu", sub_norms=None,
         tokenizer="falcon3", eos=[11], shards=2, named=131072,
-        tiny=dict(dim=768, ffn=640, heads=3, kv_heads=1, vocab=648, named=640, seed=2)),
+        tiny=dict(dim=768, ffn=640, heads=3, kv_heads=1, vocab=648, named=640)),
     "falcon3-10b": dict(
         cls="LlamaForCausalLM", model_type="llama", weights="packed-divide", dtype="BF16",
         layers=40, dim=3072, ffn=23040, heads=12, kv_heads=4, head_dim=256, vocab=131072,
@@ -85,19 +81,16 @@ FAMILIES = {
         tiny=dict(dim=256, ffn=384, heads=16, kv_heads=2, vocab=640)),
 }
 
-# Bytes of tensor data of a GGUF in I2_S with F16 embedding and F32 norms, all layers: the published
-# files have exactly these (the list names the ten models; storage of the weights does not matter).
-DATA_BYTES = {
-    "bitnet-2b-4t": 1179449920, "large": 269026560, "3b": 1012104384, "llama3-8b": 3847248896,
-    "falcon3-1b": 1357164480, "falcon3-3b": 2216723264, "falcon3-7b": 3273836672 + 98304,
-    "falcon3-10b": 3986641664, "falcon-e-1b": 665203968, "falcon-e-3b": 998784000,
-}
-
-# And this many tensors.
-TENSORS = {
-    "bitnet-2b-4t": 332, "large": 266, "3b": 288, "llama3-8b": 291, "falcon3-1b": 165,
-    "falcon3-3b": 201, "falcon3-7b": 255, "falcon3-10b": 363, "falcon-e-1b": 219,
-    "falcon-e-3b": 291,
+# Of a GGUF in I2_S with F16 embedding and F32 norms, all layers: tensors in F32, in F16, in I2_S, and
+# bytes of tensor data. The published files have exactly these (the table of published sizes counts Falcon3-7B
+# with 131072 tokens: 16 rows of 3072 in F16 more here). The list names the ten causal models; how their
+# checkpoints store the weights does not matter.
+PUBLISHED = {
+    "bitnet-2b-4t": (121, 1, 210, 1179449920), "large": (97, 1, 168, 269026560),
+    "3b": (105, 1, 182, 1012104384), "llama3-8b": (65, 2, 224, 3847248896),
+    "falcon3-1b": (37, 2, 126, 1357164480), "falcon3-3b": (45, 2, 154, 2216723264),
+    "falcon3-7b": (57, 2, 196, 3273836672 + 98304), "falcon3-10b": (81, 2, 280, 3986641664),
+    "falcon-e-1b": (49, 2, 168, 665203968), "falcon-e-3b": (65, 2, 224, 998784000),
 }
 
 
@@ -113,5 +106,4 @@ def family(name, true_size=False, layers=None):
     f.setdefault("head_dim", f["dim"] // f["heads"])
     f.setdefault("named", f["vocab"])
     f.setdefault("shards", 1)
-    f.setdefault("seed", 1)
     return f

@@ -29,156 +29,167 @@ def to_bf16(x):
     return ((u + 0x7FFF + ((u >> 16) & 1)) >> 16).astype(np.uint16)
 
 
-def from_bf16(u):
-    return (u.astype(np.uint32) << 16).view(np.float32)
-
-
 def encode(x, dtype):
     if dtype == "BF16":
         return to_bf16(x)
     return np.ascontiguousarray(x, {"F32": np.float32, "F16": np.float16}[dtype])
 
 
-def pack(trits):
-    """[out, in] of -1, 0, 1 to bytes [out / 4, in]: bits 2i of byte row r hold row i * out / 4 + r."""
-    quarters = (trits + 1).astype(np.uint8).reshape(4, -1, trits.shape[1])
-    return quarters[0] | quarters[1] << 2 | quarters[2] << 4 | quarters[3] << 6
+# ---- tensors ----------------------------------------------------------------------------------
+
+WIDTHS = {"F32": 4, "F16": 2, "BF16": 2, "U8": 1}
+CHUNK = 1 << 22  # elements drawn at a time
+
+
+class Tensor:
+    """A tensor that is drawn when it is written, some rows at a time, so that its size costs no
+    memory. `draw(rng, rows)` gives stored rows; None leaves zeros, and a hole in the file. Each has a
+    generator of its own: the same numbers whatever the shards, and whatever else is drawn."""
+
+    def __init__(self, dtype, shape, rng, draw):
+        self.dtype, self.shape, self.rng, self.draw = dtype, shape, rng, draw
+        self.nbytes = int(np.prod(shape)) * WIDTHS[dtype]
+
+    def write(self, f):
+        if self.draw is None:
+            f.seek(self.nbytes, os.SEEK_CUR)
+            return
+        step = max(1, CHUNK // int(np.prod(self.shape[1:])))
+        for row in range(0, self.shape[0], step):
+            f.write(self.draw(self.rng, min(step, self.shape[0] - row)).tobytes())
 
 
 # ---- safetensors ------------------------------------------------------------------------------
 
 def write_safetensors(path, tensors):
-    """tensors: list of (name, dtype, numpy array)."""
+    """tensors: list of (name, Tensor)."""
     header, at = {"__metadata__": {"format": "pt"}}, 0
-    for name, dtype, array in tensors:
-        header[name] = {"dtype": dtype, "shape": list(array.shape),
-                        "data_offsets": [at, at + array.nbytes]}
-        at += array.nbytes
+    for name, t in tensors:
+        header[name] = {"dtype": t.dtype, "shape": list(t.shape),
+                        "data_offsets": [at, at + t.nbytes]}
+        at += t.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as f:
         f.write(struct.pack("<Q", len(text)) + text)
-        for _, _, array in tensors:
-            if isinstance(array, Hollow):
-                f.seek(array.nbytes, os.SEEK_CUR)
-            else:
-                f.write(array.tobytes())
+        for _, t in tensors:
+            t.write(f)
         f.truncate(8 + len(text) + at)
 
 
-class Hollow:
-    """An array of zeros that takes no memory, nor room on disk."""
-
-    def __init__(self, dtype, *shape):
-        self.shape = shape
-        self.nbytes = int(np.prod(shape)) * {"F32": 4, "F16": 2, "BF16": 2, "U8": 1}[dtype]
-
-
-class Shards:
-    """Collects tensors and writes a shard when it has its share, so that memory stays small."""
-
-    def __init__(self, folder, shards, total):
-        self.folder, self.shards, self.share = folder, shards, -(-total // shards)
-        self.pending, self.done, self.map, self.bytes, self.count = [], 0, {}, 0, 0
-
-    def name(self, i):
-        if self.shards == 1:
-            return "model.safetensors"
-        return f"model-{i + 1:05d}-of-{self.shards:05d}.safetensors"
-
-    def add(self, name, dtype, array):
-        self.pending.append((name, dtype, array))
-        self.bytes += array.nbytes
-        self.count += 1
-        if self.count >= self.share * (self.done + 1) and self.done < self.shards - 1:
-            self.flush()
-
-    def flush(self):
-        name = self.name(self.done)
-        self.map.update({t[0]: name for t in self.pending})
-        write_safetensors(os.path.join(self.folder, name), self.pending)
-        self.pending, self.done = [], self.done + 1
-
-    def finish(self):
-        self.flush()
-        assert self.done == self.shards, (self.done, self.shards)
-        if self.shards > 1:
-            with open(os.path.join(self.folder, "model.safetensors.index.json"), "w") as f:
-                json.dump({"metadata": {"total_size": self.bytes}, "weight_map": self.map}, f)
+def write_shards(folder, shards, tensors):
+    """One file, or so many of about as many tensors each, and their index."""
+    if shards == 1:
+        write_safetensors(os.path.join(folder, "model.safetensors"), tensors)
+        return
+    share, places = -(-len(tensors) // shards), {}
+    for i in range(shards):
+        name = f"model-{i + 1:05d}-of-{shards:05d}.safetensors"
+        part = tensors[i * share:(i + 1) * share]
+        assert part
+        places.update({tensor: name for tensor, _ in part})
+        write_safetensors(os.path.join(folder, name), part)
+    with open(os.path.join(folder, "model.safetensors.index.json"), "w") as f:
+        json.dump({"metadata": {"total_size": sum(t.nbytes for _, t in tensors)},
+                   "weight_map": places}, f)
 
 
 # ---- weights ----------------------------------------------------------------------------------
 
+# Sizes of the residual stream and of the embedding, by whether the embedding is the output as well.
+# The stream is much smaller than 1, so that eps of the norms counts in every logit; a tied embedding is
+# much smaller than what the layers add, or every token would follow itself.
+STREAM, EMBEDDING = {True: 0.05, False: 0.01}, {True: 0.001, False: 0.01}
+# 2 bits of a random byte -> the code of a trit: -1, 0, 0, 1.
+CODES = np.array([sum((0, 1, 1, 2)[b >> s & 3] << s for s in (0, 2, 4, 6)) for b in range(256)],
+                 np.uint8)
+
+
 def projection_shapes(f):
+    """(name, rows, columns, size of the output for an input of size 1)"""
     q, kv = f["heads"] * f["head_dim"], f["kv_heads"] * f["head_dim"]
-    d, n = f["dim"], f["ffn"]
-    return [("self_attn.q_proj", q, d), ("self_attn.k_proj", kv, d), ("self_attn.v_proj", kv, d),
-            ("self_attn.o_proj", d, q), ("mlp.gate_proj", n, d), ("mlp.up_proj", n, d),
-            ("mlp.down_proj", d, n)]
+    d, n, stream = f["dim"], f["ffn"], STREAM[f["tied"]]
+    return [("self_attn.q_proj", q, d, 1), ("self_attn.k_proj", kv, d, 1),
+            ("self_attn.v_proj", kv, d, 1), ("self_attn.o_proj", d, q, stream),
+            ("mlp.gate_proj", n, d, 1), ("mlp.up_proj", n, d, 1),
+            ("mlp.down_proj", d, n, stream)]
 
 
-def add_projection(shards, rng, f, prefix, rows, cols):
-    if f["hollow"] and not f["weights"].startswith("packed"):
-        shards.add(prefix + ".weight", f["dtype"], Hollow(f["dtype"], rows, cols))
-        return
-    if f["weights"] == "latent":
-        w = rng.standard_normal((rows, cols), np.float32) * np.float32(0.7 / cols ** 0.5)
-        shards.add(prefix + ".weight", f["dtype"], encode(w, f["dtype"]))
-        return
-    trits = None if f["hollow"] else rng.choice(np.array([-1, 0, 0, 1], np.int8), size=(rows, cols))
-    # The mean of |W| that keeps a projection's output of the size of its input.
-    mean = np.float32(rng.uniform(0.9, 1.1) * 1.4 / cols ** 0.5)
-    if f["weights"] == "dequantized":
-        shards.add(prefix + ".weight", f["dtype"],
-                   encode(trits.astype(np.float32) * mean, f["dtype"]))
-        return
-    # 2B-4T stores mean |W| near 1 (its norms have small gains), the others its reciprocal.
-    stored = (np.float32(rng.uniform(0.96, 2.16)) if f["weights"] == "packed-multiply"
-              else np.float32(max(1.0 / mean, 6.0)))
-    shards.add(prefix + ".weight", "U8",
-               Hollow("U8", rows // 4, cols) if f["hollow"] else pack(trits))
-    shards.add(prefix + ".weight_scale", f["dtype"], encode(np.array([stored]), f["dtype"]))
+class Weights:
+    """The tensors of a family in the order of its repository."""
+
+    def __init__(self, f, seed):
+        self.f, self.seed, self.list = f, seed, []
+
+    def add(self, name, dtype, shape, draw):
+        rng = np.random.default_rng([self.seed, len(self.list)])
+        self.list.append((name, Tensor(dtype, shape, rng, draw)))
+
+    def norm(self, name, n, gain):
+        dtype = self.f["dtype"]
+        self.add(name, dtype, (n,), None if self.f["hollow"] else lambda rng, rows: encode(
+            gain * (1 + 0.2 * rng.standard_normal(rows, np.float32)), dtype))
+
+    def table(self, name, size):
+        dtype, dim = self.f["dtype"], self.f["dim"]
+        self.add(name, dtype, (self.f["vocab"], dim),
+                 None if self.f["hollow"] else lambda rng, rows: encode(
+                     rng.standard_normal((rows, dim), np.float32) * np.float32(size), dtype))
+
+    def projection(self, name, rows, cols, size):
+        f, dtype = self.f, self.f["dtype"]
+        rng = np.random.default_rng([self.seed, len(self.list), 1])
+        mean = np.float32(rng.uniform(0.9, 1.1) * 1.4 / cols ** 0.5 * size)
+
+        def latent(rng, n):
+            return encode(rng.standard_normal((n, cols), np.float32) * (mean / 2), dtype)
+
+        def dequantized(rng, n):
+            trits = rng.integers(0, 4, (n, cols), np.uint8)
+            return encode(np.array([-1, 0, 0, 1], np.float32)[trits] * mean, dtype)
+
+        def packed(rng, n):
+            return CODES[rng.integers(0, 256, (n, cols), np.uint8)]
+
+        draw = {"latent": latent, "dequantized": dequantized}.get(f["weights"], packed)
+        if draw is not packed:
+            self.add(name + ".weight", dtype, (rows, cols), None if f["hollow"] else draw)
+            return
+        # 2B-4T stores mean |W| near 1 (its norms have small gains), the others its reciprocal.
+        stored = 1.0 / mean
+        if f["weights"] == "packed-multiply":
+            stored = np.float32(rng.uniform(0.96, 2.16))
+        self.add(name + ".weight", "U8", (rows // 4, cols), None if f["hollow"] else packed)
+        self.add(name + ".weight_scale", dtype, (1,),
+                 lambda rng, n: encode(np.array([stored]), dtype))
 
 
-def write_weights(f, folder, rng):
-    norms = {"microsoft": ("self_attn.attn_sub_norm", "mlp.ffn_sub_norm"),
+def write_weights(f, folder, seed):
+    names = {"microsoft": ("self_attn.attn_sub_norm", "mlp.ffn_sub_norm"),
              "1bitllm": ("self_attn.inner_attn_ln", "mlp.ffn_layernorm"), None: ()}[f["sub_norms"]]
-    packed = f["weights"].startswith("packed")
-    total = 2 + (not f["tied"]) + f["layers"] * (2 + len(norms) + 7 * (2 if packed else 1))
-    shards = Shards(folder, f["shards"], total)
-    small = 1.0 / f["dim"] ** 0.5 if f["weights"] == "packed-multiply" else 1.0
-
-    def norm(name, n, gain):
-        if f["hollow"]:
-            shards.add(name, f["dtype"], Hollow(f["dtype"], n))
-            return
-        x = gain * (1 + 0.2 * rng.standard_normal(n, np.float32))
-        shards.add(name, f["dtype"], encode(x, f["dtype"]))
-
-    def table(name):
-        if f["hollow"]:
-            shards.add(name, f["dtype"], Hollow(f["dtype"], f["vocab"], f["dim"]))
-            return
-        # Where the output is the embedding, a large one would make every token follow itself.
-        x = rng.standard_normal((f["vocab"], f["dim"]), np.float32)
-        x *= np.float32(0.05 if f["tied"] else 0.5)
-        shards.add(name, f["dtype"], encode(x, f["dtype"]))
-
-    table("model.embed_tokens.weight")
+    w = Weights(f, seed)
+    # The gains make up for scales near 1; those in front of o and down carry the size of the stream.
+    multiplies = f["weights"] == "packed-multiply"
+    stream = STREAM[f["tied"]]
+    small = 1.0 / f["dim"] ** 0.5 if multiplies else 1.0
+    # With a norm behind it, attention has one size however much it averages: keep it down, or the
+    # mean of the context decides every token.
+    quiet = 0.05 * (small * stream if multiplies else 1.0)
+    w.table("model.embed_tokens.weight", EMBEDDING[f["tied"]])
     for i in range(f["layers"]):
         layer = f"model.layers.{i}."
-        norm(layer + "input_layernorm.weight", f["dim"], small)
-        for name, rows, cols in projection_shapes(f):
-            add_projection(shards, rng, f, layer + name, rows, cols)
-        norm(layer + "post_attention_layernorm.weight", f["dim"], small)
-        if norms:
-            norm(layer + norms[0] + ".weight", f["heads"] * f["head_dim"], small)
-            norm(layer + norms[1] + ".weight", f["ffn"],
-                 1.0 / f["ffn"] ** 0.5 if small != 1.0 else 1.0)
-    norm("model.norm.weight", f["dim"], 1.0)
+        w.norm(layer + "input_layernorm.weight", f["dim"], small)
+        for name, rows, cols, size in projection_shapes(f):
+            w.projection(layer + name, rows, cols, size)
+        w.norm(layer + "post_attention_layernorm.weight", f["dim"], small)
+        if names:
+            w.norm(layer + names[0] + ".weight", f["heads"] * f["head_dim"], quiet)
+            w.norm(layer + names[1] + ".weight", f["ffn"],
+                   stream / f["ffn"] ** 0.5 if multiplies else 1.0)
+    w.norm("model.norm.weight", f["dim"], 1.0)
     if not f["tied"]:
-        table("lm_head.weight")
-    shards.finish()
+        w.table("lm_head.weight", 0.5)
+    write_shards(folder, f["shards"], w.list)
 
 
 # ---- tokenizers -------------------------------------------------------------------------------
@@ -415,7 +426,7 @@ def make(f, folder, seed, hollow=False):
     ids = write_sentencepiece(f, folder) if f["tokenizer"] == "spm" else write_byte_level(f, folder)
     write_tokenizer_config(f, folder, ids)
     write_config(f, folder, ids)
-    write_weights(f, folder, np.random.default_rng(seed))
+    write_weights(f, folder, seed)
 
 
 def main():
