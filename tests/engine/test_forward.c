@@ -290,7 +290,7 @@ static void every_kernel_family_gives_the_same_bits(void **state)
 	enum { N = 150 };
 	static const char *const names[] = { "i2s",        "tl1",        "tl2",
 					     "i2s.scalar", "tl1.scalar", "tl2.scalar" };
-	static const uint32_t chunks[] = { N, 70, 1 }; /* more and fewer rows than are prepared */
+	static const uint32_t chunks[] = { N, 70, 9 }; /* more and fewer rows than are prepared */
 	struct bn_tiny t;
 	bn_token prompt[N];
 	float *want = NULL;
