@@ -182,7 +182,7 @@ static void every_splitter_takes_linear_work(void **state)
 	for (int s = 0; s < BN_SPLITTER_COUNT; s++) {
 		struct vocabs v;
 		struct bn_tokenizer *tok;
-		char token[257], merge[258], name[32];
+		char token[257], merge[258], name[40];
 
 		vocabs_init(&v, BN_TOKENIZER_BPE);
 		vocabs_add_gpt2_bytes(&v);

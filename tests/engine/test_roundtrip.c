@@ -129,7 +129,7 @@ static void byte_level_vocabularies_give_all_text_back(void **state)
 	(void)state;
 	for (int s = 0; s < BN_SPLITTER_COUNT; s++) {
 		struct vocabs v;
-		char name[32];
+		char name[40];
 
 		vocabs_tiny_bpe(&v);
 		v.vocab.splitter = (enum bn_splitter)s;

@@ -63,6 +63,7 @@ static void check_ggml_vectors(const struct bn_tokenizer *tok, const char *name)
 		line = line_end + 1;
 	}
 	assert_int_equal(*line, '\0');
+	print_message("%s: %u vectors\n", name, checked);
 	assert_true(checked >= 46);
 	free(texts);
 	free(lines);
@@ -99,6 +100,7 @@ static void check_json_vectors(const struct bn_tokenizer *tok, const char *name,
 		}
 		texts_assert_ids(json_string_value(string), got, want, json_array_size(ids));
 	}
+	print_message("%s: %zu vectors\n", name, i);
 	json_decref(root);
 	free(text);
 }
