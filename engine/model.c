@@ -206,6 +206,9 @@ static enum bn_status fill_plan(struct bn_model_plan *plan, const char *path,
 		recognise(plan);
 		status = choose_chat(plan, options, &chat_warning, err);
 	}
+	if (plan->hyper.pooling != BN_POOL_NONE) {
+		chat_warning = NULL; /* nobody will chat with it */
+	}
 	if (status == BN_OK) {
 		plan->cpu = options->cpu;
 		describe(plan, options);

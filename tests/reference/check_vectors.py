@@ -62,7 +62,7 @@ def settle(embedding, ids, got, limit):
 def run(a, folder):
     f = family(a.family, a.true_size, a.layers)
     checkpoint, gguf = os.path.join(folder, "hf"), os.path.join(folder, "model.gguf")
-    make(f, checkpoint, a.seed or f["seed"])
+    make(f, checkpoint, a.seed or 1)
     subprocess.run([a.convert, "-q", checkpoint, "-o", gguf], check=True)
     tokenizer, embedding = Tokenizer(checkpoint), Embedding(VectorModel(checkpoint), a.tie)
     worst, flipped, wrong = 0.0, 0, []

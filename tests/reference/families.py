@@ -104,9 +104,9 @@ VECTORS = {
 
 # Of a GGUF in I2_S with F16 embedding and F32 norms, all layers: tensors in F32, in F16, in I2_S, and
 # bytes of tensor data. The published files have exactly these (the table of published sizes counts Falcon3-7B
-# with 131072 tokens: 16 rows of 3072 in F16 more here). The list names the ten causal models and the two of vectors (files of their
-# own converter have F16 norms); how their
-# checkpoints store the weights does not matter.
+# with 131072 tokens: 16 rows of 3072 in F16 more here; BitNet-embedding's norms are F16 there and F32 here).
+# The list names the ten causal models and the two of vectors; how their checkpoints store the weights does
+# not matter.
 PUBLISHED = {
     "bitnet-2b-4t": (121, 1, 210, 1179449920), "large": (97, 1, 168, 269026560),
     "3b": (105, 1, 182, 1012104384), "llama3-8b": (65, 2, 224, 3847248896),
