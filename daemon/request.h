@@ -1,6 +1,6 @@
 /*
- * The life of one generation, or one embedding, on the loop: it waits for its model, is prepared on a helper, waits
- * for memory, runs, and ends, once, whatever happens.
+ * The life of one generation, or one embedding, on the loop: it waits for its model, is prepared on
+ * a helper, waits for memory, runs, and ends, once, whatever happens.
  *
  *   model ---> prepare ---> memory ---> run ---> done ---> (freed)
  *     \__________\____________\__________\______/
