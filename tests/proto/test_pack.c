@@ -129,7 +129,7 @@ static void pack_appends_a_pack_that_is_still_open(void **state)
 	bn_pack_int(&open, NULL, 3);
 	bn_pack_end(&open);
 	bn_pack_end(&open);
-	assert_memory_equal(open.data, "\xde\0\x01\xa1k\xdc\0\x03\x01\x02\x03", 12);
+	assert_memory_equal(open.data, "\xde\0\x01\xa1k\xdc\0\x03\x01\x02\x03", 11);
 
 	bn_pack_reset(&open);
 	bn_pack_text(&open, NULL, (struct bn_text){ "x", (size_t)UINT32_MAX + 1 });
