@@ -23,9 +23,9 @@
 #endif
 
 static const struct bn_ctl_command *const commands[] = {
-	&bn_cmd_run,    &bn_cmd_chat,      &bn_cmd_ls,     &bn_cmd_ps,
-	&bn_cmd_show,   &bn_cmd_load,      &bn_cmd_unload, &bn_cmd_status,
-	&bn_cmd_models, &bn_cmd_recommend, &bn_cmd_pull,   &bn_cmd_convert,
+	&bn_cmd_run,       &bn_cmd_chat, &bn_cmd_embed,   &bn_cmd_ls,     &bn_cmd_ps,
+	&bn_cmd_show,      &bn_cmd_load, &bn_cmd_unload,  &bn_cmd_status, &bn_cmd_models,
+	&bn_cmd_recommend, &bn_cmd_pull, &bn_cmd_convert,
 };
 
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };

@@ -84,9 +84,9 @@ struct bn_ctl {
 };
 
 /* The verbs. */
-extern const struct bn_ctl_command bn_cmd_run, bn_cmd_chat, bn_cmd_ls, bn_cmd_ps, bn_cmd_show,
-	bn_cmd_load, bn_cmd_unload, bn_cmd_status, bn_cmd_models, bn_cmd_recommend, bn_cmd_pull,
-	bn_cmd_convert;
+extern const struct bn_ctl_command bn_cmd_run, bn_cmd_chat, bn_cmd_embed, bn_cmd_ls, bn_cmd_ps,
+	bn_cmd_show, bn_cmd_load, bn_cmd_unload, bn_cmd_status, bn_cmd_models, bn_cmd_recommend,
+	bn_cmd_pull, bn_cmd_convert;
 
 /* The text of option `name`, or NULL when it was not given. */
 const char *bn_ctl_option(const struct bn_ctl *ctl, const char *name);

@@ -22,10 +22,13 @@ struct bn_entry;
 /* How it ended well, with times in ns; borrowed, texts of entry included. */
 struct bn_outcome {
 	const struct bn_entry *entry;
-	const char *finish_reason; /* "stop", "length"                                      */
+	const char *finish_reason; /* "stop", "length", "vector"                            */
 	int64_t seed;
 	uint32_t prompt_tokens, completion_tokens, cached_tokens;
 	uint64_t queue_ns, load_ns, prefill_ns, decode_ns;
+	const float *vector; /* [dim] of an embedding, of length 1; else NULL */
+	uint32_t dim;
+	bool was_cut; /* the text was longer than the context */
 	/* What was gathered; filled in by bn_answer_succeed. Nothing of it when it was streamed. */
 	struct bn_text text;
 	bool has_logprobs; /* the arrays below */

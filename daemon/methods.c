@@ -6,6 +6,7 @@
  */
 #include "daemon/methods.h"
 
+#include "daemon/embeddings.h"
 #include "daemon/model_calls.h"
 #include "daemon/respond.h"
 #include "daemon/ticket.h"
@@ -67,8 +68,8 @@ static const struct bn_peer *peer_of(const struct ask *a) BN_ON_LOOP
 
 static void server_info(const struct ask *a) BN_ON_LOOP
 {
-	static const char *const features[] = { "stream", "cancel", "logprobs", "deadlines",
-						"peer_credentials" };
+	static const char *const features[] = { "stream",    "cancel",           "logprobs",
+						"deadlines", "peer_credentials", "embeddings" };
 	struct bn_error err;
 
 	bn_pack_reset(&a->m->desk.pack);
@@ -356,6 +357,12 @@ static void cancel(const struct ask *a) BN_ON_LOOP
 
 /* --- calls that wait for a model ------------------------------------------------------------ */
 
+static void embeddings(const struct ask *a) BN_ON_LOOP
+{
+	bn_call_embeddings(a->m->config.loop, a->m->config.requests, a->session, a->msgid,
+			   &a->call->params.embeddings);
+}
+
 static void tokenize(const struct ask *a) BN_ON_LOOP
 {
 	bn_call_tokenize(&a->m->token_calls, a->session, a->msgid, &a->call->params.tokenize);
@@ -388,6 +395,7 @@ static const struct {
 	[BN_METHOD_SERVER_STATUS] = { server_status, BN_MAY_STATUS },
 	[BN_METHOD_COMPLETIONS] = { generate, BN_MAY_GENERATE },
 	[BN_METHOD_CHAT_COMPLETIONS] = { generate, BN_MAY_GENERATE },
+	[BN_METHOD_EMBEDDINGS] = { embeddings, BN_MAY_GENERATE },
 	[BN_METHOD_TOKENIZE] = { tokenize, BN_MAY_GENERATE },
 	[BN_METHOD_DETOKENIZE] = { detokenize, BN_MAY_GENERATE },
 	[BN_METHOD_CANCEL] = { cancel, 0 },

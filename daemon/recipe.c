@@ -30,6 +30,7 @@ struct bn_recipe {
 	enum bn_method method;
 	struct bn_params_generation given; /* its texts and lists are not to be used */
 	bool echo;
+	bool may_cut, was_cut;
 	bool prompt_is_ids;
 	struct text prompt;
 	struct turn *turns; /* [n_turns] */
@@ -172,12 +173,13 @@ enum bn_status bn_recipe_new(struct bn_recipe **out, enum bn_method method,
 	const struct bn_params_generation *given;
 	enum bn_status status;
 
-	bn_assert(method == BN_METHOD_COMPLETIONS || method == BN_METHOD_CHAT_COMPLETIONS);
+	bn_assert(method == BN_METHOD_COMPLETIONS || method == BN_METHOD_CHAT_COMPLETIONS ||
+		  method == BN_METHOD_EMBEDDINGS);
 	if (r == NULL) {
 		return no_memory(err);
 	}
 	r->method = method;
-	if (method == BN_METHOD_COMPLETIONS) {
+	if (method != BN_METHOD_CHAT_COMPLETIONS) {
 		given = &params->completions.group;
 		status = copy_prompt(r, &params->completions, err);
 	} else {
@@ -201,6 +203,17 @@ enum bn_status bn_recipe_new(struct bn_recipe **out, enum bn_method method,
 	r->seed = given->has_seed && given->seed >= 0 ? given->seed : random_seed();
 	*out = r;
 	return BN_OK;
+}
+
+void bn_recipe_allow_cut(struct bn_recipe *r)
+{
+	bn_assert(r->method == BN_METHOD_EMBEDDINGS);
+	r->may_cut = true;
+}
+
+bool bn_recipe_was_cut(const struct bn_recipe *r)
+{
+	return r->was_cut;
 }
 
 void bn_recipe_settle(struct bn_recipe *r)
@@ -421,13 +434,114 @@ static enum bn_status set_stops(struct bn_recipe *r, const struct bn_model *mode
 	return BN_OK;
 }
 
+/* --- embeddings ----------------------------------------------------------------------------- */
+
+/* The text as far as it may be tokenized, between characters. */
+static size_t cut_text(struct bn_recipe *r, size_t most)
+{
+	size_t n = r->prompt.n;
+
+	if (!r->may_cut || n <= most) {
+		return n;
+	}
+	n = most;
+	while (n > 0 && ((unsigned char)r->prompt.at[n] & 0xC0) == 0x80) {
+		n--;
+	}
+	r->was_cut = true;
+	return n;
+}
+
+/* At most `context` tokens, of which the last stays what is put behind every text. */
+static enum bn_status cut_tokens(struct bn_recipe *r, const struct bn_model *model,
+				 struct bn_error *err)
+{
+	const bool ends = bn_tokenizer_adds_eos(model->tok);
+
+	if (r->ids.n <= model->context) {
+		return BN_OK;
+	}
+	if (!r->may_cut) {
+		bn_fail(err, BN_E_CONTEXT,
+			"the text has %zu tokens, the context of the model is %" PRIu32
+			": shorten it, or say truncate: true",
+			r->ids.n, model->context);
+		bn_error_number(err, "limit", model->context);
+		bn_error_number(err, "actual", (int64_t)r->ids.n);
+		bn_error_string(err, "param", "input");
+		return BN_E_CONTEXT;
+	}
+	r->ids.n = model->context;
+	if (ends) {
+		r->ids.ids[r->ids.n - 1] = bn_tokenizer_eos(model->tok);
+	}
+	r->was_cut = true;
+	return BN_OK;
+}
+
+static enum bn_status prepare_embedding(struct bn_recipe *r, const struct bn_model *model,
+					const atomic_bool *cancel, struct bn_error *err)
+{
+	const size_t most = most_bytes(model->context);
+	const struct bn_encode_options encode = { .add_special = true,
+						  .max_bytes = most,
+						  .cancel = cancel };
+	enum bn_status status;
+
+	r->was_cut = false;
+	bn_tokens_finish(&r->ids);
+	status = bn_tokenizer_encode(model->tok, r->prompt.at, cut_text(r, most), &encode, &r->ids,
+				     err);
+	if (status == BN_OK && r->ids.n == 0) {
+		bn_fail(err, BN_E_INVALID, "the text has no tokens");
+		bn_error_string(err, "param", "input");
+		return BN_E_INVALID;
+	}
+	if (status == BN_OK) {
+		status = cut_tokens(r, model, err);
+	}
+	if (status != BN_OK) {
+		return status;
+	}
+	r->config = (struct bn_sequence_config){
+		.prompt = r->ids.ids,
+		.n_prompt = (uint32_t)r->ids.n,
+		.embed = true,
+	};
+	r->need = bn_sequence_bytes(model, &r->config);
+	return BN_OK;
+}
+
+/* --- both ----------------------------------------------------------------------------------- */
+
+static enum bn_status check_kind(const struct bn_recipe *r, const struct bn_model *model,
+				 struct bn_error *err)
+{
+	const bool embeds = model->pooling != BN_POOL_NONE;
+
+	if (embeds == (r->method == BN_METHOD_EMBEDDINGS)) {
+		return BN_OK;
+	}
+	return bn_fail(
+		err, BN_E_NOT_SUPPORTED, "%s",
+		embeds ? "the model makes embeddings and generates no text: call embeddings"
+		       : "the model generates text and makes no embeddings: call completions "
+			 "or chat.completions, or name another model");
+}
+
 enum bn_status bn_recipe_prepare(struct bn_recipe *r, const struct bn_model *model,
 				 const struct bn_recipe_defaults *defaults,
 				 const atomic_bool *cancel, struct bn_error *err)
 {
 	uint32_t context = context_of(r, model);
-	enum bn_status status = tokenise(r, model, context, cancel, err);
+	enum bn_status status = check_kind(r, model, err);
 
+	if (status == BN_OK && r->method == BN_METHOD_EMBEDDINGS) {
+		return prepare_embedding(r, model, cancel, err);
+	}
+	if (status == BN_OK) {
+		status = tokenise(r, model, context, cancel, err);
+	}
 	if (status == BN_OK) {
 		status = set_limits(r, model, context, defaults->max_tokens, err);
 	}

@@ -31,9 +31,10 @@ struct bn_recipe_defaults {
 };
 
 /*
- * Copies everything from the parameters of BN_METHOD_COMPLETIONS or BN_METHOD_CHAT_COMPLETIONS,
- * and draws a seed where none is given. BN_E_INVALID for what the schema cannot say, with fact
- * "param"; BN_E_NOT_SUPPORTED; BN_E_MEMORY. Undo with bn_recipe_free.
+ * Copies everything from the parameters of BN_METHOD_COMPLETIONS or BN_METHOD_CHAT_COMPLETIONS, or
+ * for BN_METHOD_EMBEDDINGS one text from params->completions.prompt (a call of many texts is many
+ * recipes), and draws a seed where none is given. BN_E_INVALID for what the schema cannot say, with
+ * fact "param"; BN_E_NOT_SUPPORTED; BN_E_MEMORY. Undo with bn_recipe_free.
  */
 BN_MUST_USE enum bn_status bn_recipe_new(struct bn_recipe **out, enum bn_method method,
 					 const union bn_params *params,
@@ -45,6 +46,13 @@ void bn_recipe_free(struct bn_recipe *r) BN_ON_ANY;
 /* Bytes of prompt that are held until it ends: what a queue of them is measured by. */
 size_t bn_recipe_bytes(const struct bn_recipe *r) BN_ON_ANY;
 
+/* Of an embedding: a text longer than the context is cut at its end instead of refused. To be said
+ * before preparing. */
+void bn_recipe_allow_cut(struct bn_recipe *r) BN_ON_LOOP;
+
+/* After preparing: whether that happened. */
+bool bn_recipe_was_cut(const struct bn_recipe *r) BN_ON_ANY;
+
 /* How often the texts may be as long, in bytes, as the context is in tokens, before anything is
  * tokenised. */
 enum { BN_RECIPE_BYTES_PER_TOKEN = 32, BN_RECIPE_BYTES_LEAST = 65536 };
@@ -53,6 +61,7 @@ enum { BN_RECIPE_BYTES_PER_TOKEN = 32, BN_RECIPE_BYTES_LEAST = 65536 };
  * Makes the prompt's tokens for `model` and settles limits and sampler; may be called again for
  * another model. Polls `cancel`. Afterwards bn_recipe_config() and bn_recipe_need() hold.
  *
+ *   BN_E_NOT_SUPPORTED  text is wanted of a model that makes vectors, or the other way round
  *   BN_E_CONTEXT    prompt and answer do not fit: facts prompt_tokens, max_tokens, limit, actual
  *   BN_E_TOO_LARGE  more text than any prompt of that context could be
  *   BN_E_INVALID    a token out of range, an empty prompt: fact "param"

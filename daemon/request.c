@@ -125,6 +125,9 @@ static void answer_outcome(struct bn_request *r) BN_ON_LOOP
 		.load_ns = r->load_ns,
 		.prefill_ns = seq->prefill_ns,
 		.decode_ns = seq->decode_ns,
+		.vector = seq->vector,
+		.dim = seq->model->hyper.dim,
+		.was_cut = bn_recipe_was_cut(r->recipe),
 	};
 
 	if (r->answer.is_over) {
@@ -313,6 +316,7 @@ static void on_done(struct bn_request *r) BN_ON_LOOP
 	switch (seq->finish) {
 	case BN_FINISH_STOP:
 	case BN_FINISH_LENGTH:
+	case BN_FINISH_VECTOR:
 		if (r->end.status != BN_OK && r->end.status != BN_E_CANCELLED) {
 			answer_error(r, &r->end); /* too late, or not fit to be told */
 		} else {
@@ -473,8 +477,8 @@ static const struct bn_hold_hooks hold_hooks = {
 
 static const struct bn_params_generation *given_of(const struct bn_request_order *o)
 {
-	return o->method == BN_METHOD_COMPLETIONS ? &o->params->completions.group
-						  : &o->params->chat_completions.group;
+	return o->method == BN_METHOD_CHAT_COMPLETIONS ? &o->params->chat_completions.group
+						       : &o->params->completions.group;
 }
 
 static void set_up(struct bn_request *r, const struct bn_request_order *o,
@@ -522,6 +526,9 @@ enum bn_status bn_request_start(struct bn_request_context *context,
 	r->context = context;
 	set_up(r, order, e);
 	status = bn_recipe_new(&r->recipe, order->method, order->params, err);
+	if (status == BN_OK && order->may_cut) {
+		bn_recipe_allow_cut(r->recipe);
+	}
 	if (status == BN_OK) {
 		r->place.prompt_bytes = bn_recipe_bytes(r->recipe);
 		status = bn_admission_enter(&context->admission, &r->place, r->hold.no_wait, err);

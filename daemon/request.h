@@ -1,6 +1,6 @@
 /*
- * The life of one generation on the loop: it waits for its model, is prepared on a helper, waits
- * for memory, runs, and ends, once, whatever happens.
+ * The life of one generation, or one embedding, on the loop: it waits for its model, is prepared on
+ * a helper, waits for memory, runs, and ends, once, whatever happens.
  *
  *   model ---> prepare ---> memory ---> run ---> done ---> (freed)
  *     \__________\____________\__________\______/
@@ -58,8 +58,11 @@ struct bn_request_context {
 
 /* What to start. Texts and lists are copied. */
 struct bn_request_order {
-	enum bn_method method; /* BN_METHOD_COMPLETIONS or BN_METHOD_CHAT_COMPLETIONS */
+	/* BN_METHOD_COMPLETIONS or BN_METHOD_CHAT_COMPLETIONS; or BN_METHOD_EMBEDDINGS, with one
+	 * text and what it waits for as params->completions. */
+	enum bn_method method;
 	const union bn_params *params;
+	bool may_cut; /* of an embedding: bn_recipe_allow_cut */
 	uid_t uid;
 	bool paused;         /* begin as after bn_request_pause(true) */
 	struct bn_sink sink; /* never called from inside bn_request_start */

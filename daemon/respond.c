@@ -156,7 +156,11 @@ static void info(struct bn_pack *p, const struct bn_entry *e)
 	bn_pack_int(p, "heads", i->heads);
 	bn_pack_int(p, "kv_heads", i->kv_heads);
 	bn_pack_int(p, "vocabulary", i->vocab);
-	bn_pack_str(p, "template", i->chat_template);
+	if (i->pooling != NULL) {
+		bn_pack_str(p, "pooling", i->pooling);
+	} else {
+		bn_pack_str(p, "template", i->chat_template);
+	}
 	bn_pack_str(p, "kernel", i->kernel);
 	bn_pack_str(p, "kernel_reason", i->kernel_why);
 	if (i->n_warnings > 0) {

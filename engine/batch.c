@@ -40,6 +40,8 @@ uint32_t bn_batch_add(struct bn_batch *batch, struct bn_sequence *seq, uint32_t 
 {
 	const uint32_t pending = bn_sequence_pending(seq);
 	const uint32_t room = batch->max_rows - batch->n_rows;
+	const enum bn_pooling pooling = seq->model->pooling;
+	const bool pools = pooling != BN_POOL_NONE;
 	uint32_t n = most < pending ? most : pending;
 
 	bn_assert(seq->model == batch->model);
@@ -47,7 +49,7 @@ uint32_t bn_batch_add(struct bn_batch *batch, struct bn_sequence *seq, uint32_t 
 	if (n > room) {
 		n = room;
 	}
-	if (n > 0 && n == pending && batch->n_outputs == batch->max_outputs) {
+	if (n > 0 && n == pending && !pools && batch->n_outputs == batch->max_outputs) {
 		n--;
 	}
 	for (uint32_t i = 0; i < n; i++) {
@@ -57,10 +59,12 @@ uint32_t bn_batch_add(struct bn_batch *batch, struct bn_sequence *seq, uint32_t 
 			.seq = seq,
 			.token = seq->tokens[position],
 			.position = position,
-			.output = BN_ROW_NONE,
+			.output = pools && bn_pooling_wants(pooling, position, seq->n_prompt)
+					  ? BN_ROW_POOL
+					  : BN_ROW_NONE,
 		};
 	}
-	if (n > 0 && n == pending) {
+	if (n > 0 && n == pending && !pools) {
 		batch->rows[batch->n_rows - 1].output = BN_ROW_SAMPLE;
 		batch->n_outputs++;
 	}
@@ -70,6 +74,7 @@ uint32_t bn_batch_add(struct bn_batch *batch, struct bn_sequence *seq, uint32_t 
 
 void bn_batch_probe(struct bn_batch *batch, uint32_t first)
 {
+	bn_assert(batch->model->pooling == BN_POOL_NONE);
 	for (uint32_t i = first; i < batch->n_rows; i++) {
 		batch->n_outputs += batch->rows[i].output == BN_ROW_NONE;
 		batch->rows[i].output = BN_ROW_LOGITS;

@@ -18,6 +18,7 @@ enum bn_row_output {
 	BN_ROW_NONE,   /* only its K and V: prompt rows                              */
 	BN_ROW_SAMPLE, /* logits, from which its sequence accepts a token             */
 	BN_ROW_LOGITS, /* logits for bn_forward_logits: perplexity, tests             */
+	BN_ROW_POOL,   /* its final state takes part in the vector of its text        */
 };
 
 struct bn_row {
@@ -32,7 +33,7 @@ struct bn_batch {
 	const struct bn_model *model;
 	struct bn_row *rows; /* [n_rows] */
 	uint32_t n_rows;
-	uint32_t n_outputs; /* rows whose output is not NONE */
+	uint32_t n_outputs; /* rows that give logits */
 	uint32_t n_sequences;
 	uint32_t max_rows;
 	uint32_t max_outputs;
@@ -52,8 +53,9 @@ void bn_batch_reset(struct bn_batch *batch, const struct bn_model *model) BN_ON_
 /*
  * Adds up to `most` of the sequence's pending tokens, in order, and returns how many: fewer when it
  * has fewer, or the batch is full; when they reach its last token, that row samples, and it is left
- * out if there is no output left. A sequence is added at most once per step and must be of the
- * batch's model. Allocates nothing.
+ * out if there is no output left. Where the model makes vectors nothing samples and the rows it
+ * pools are marked; of those there may be any number. A sequence is added at most once per step and
+ * must be of the batch's model. Allocates nothing.
  */
 uint32_t bn_batch_add(struct bn_batch *batch, struct bn_sequence *seq, uint32_t most) BN_ON_LEAD;
 

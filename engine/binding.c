@@ -13,6 +13,8 @@ enum {
 	I2S_BLOCK = 128,  /* elements of the file's block */
 	I2S_TRAILER = 32, /* the scale and its padding    */
 	KERNELS_MAX = 32,
+	/* attn_norm, ffn_norm; of each head; post; sub or input. */
+	NORMS_MAX = 2 + 2 + 2 + BN_PROJ_COUNT,
 };
 
 /* A binding in the making. */
@@ -105,7 +107,7 @@ static struct bn_item *new_item(struct binder *w, const struct bn_gguf_tensor *t
 }
 
 static enum bn_status bind_norm(struct binder *w, const char *name, uint32_t n, uint32_t layer,
-				enum bn_role_in_graph role)
+				enum bn_role_in_graph role, enum bn_projection p)
 {
 	const struct bn_gguf_tensor *t = NULL;
 	const enum bn_status status = find(w, name, 1, n, 1, &t);
@@ -123,6 +125,7 @@ static enum bn_status bind_norm(struct binder *w, const char *name, uint32_t n, 
 	struct bn_item *item = new_item(w, t, role, layer);
 
 	item->type = type;
+	item->proj = p;
 	item->bytes = (uint64_t)n * sizeof(float);
 	return BN_OK;
 }
@@ -304,29 +307,52 @@ static const char *layer_name(char name[NAME_BYTES], uint32_t layer, const char 
 	return name;
 }
 
-static enum bn_status bind_layer(struct binder *w, uint32_t l)
+static enum bn_status bind_norms(struct binder *w, uint32_t l)
 {
-	const struct bn_hyper *h = &w->b->hyper;
+	const struct bn_binding *b = w->b;
+	const struct bn_hyper *h = &b->hyper;
+	const uint32_t q = h->heads * h->head_dim;
 	const struct {
 		const char *part;
 		uint32_t n;
 		enum bn_role_in_graph role;
+		enum bn_projection proj;
 		bool wanted;
 	} norms[] = {
-		{ "attn_norm", h->dim, BN_ITEM_ATTN_NORM, true },
-		{ "ffn_norm", h->dim, BN_ITEM_FFN_NORM, true },
-		{ "attn_sub_norm", h->heads * h->head_dim, BN_ITEM_ATTN_SUB_NORM, w->b->sub_norms },
-		{ "ffn_sub_norm", h->ffn, BN_ITEM_FFN_SUB_NORM, w->b->sub_norms },
+		{ "attn_norm", h->dim, BN_ITEM_ATTN_NORM, 0, true },
+		{ "ffn_norm", h->dim, BN_ITEM_FFN_NORM, 0, true },
+		{ "attn_sub_norm", q, BN_ITEM_IN_NORM, BN_PROJ_O, b->sub_norms },
+		{ "ffn_sub_norm", h->ffn, BN_ITEM_IN_NORM, BN_PROJ_DOWN, b->sub_norms },
+		{ "attn_q_norm", h->head_dim, BN_ITEM_Q_NORM, 0, b->head_norms },
+		{ "attn_k_norm", h->head_dim, BN_ITEM_K_NORM, 0, b->head_norms },
+		{ "post_attention_norm", h->dim, BN_ITEM_POST_ATTN_NORM, 0, b->post_norms },
+		{ "post_ffw_norm", h->dim, BN_ITEM_POST_FFN_NORM, 0, b->post_norms },
 	};
-	char name[NAME_BYTES];
+	char name[NAME_BYTES], part[NAME_BYTES / 2];
 	enum bn_status status = BN_OK;
 
 	for (size_t i = 0; i < sizeof(norms) / sizeof(norms[0]) && status == BN_OK; i++) {
 		if (norms[i].wanted) {
 			status = bind_norm(w, layer_name(name, l, norms[i].part), norms[i].n, l,
-					   norms[i].role);
+					   norms[i].role, norms[i].proj);
 		}
 	}
+	for (unsigned p = 0; p < BN_PROJ_COUNT && status == BN_OK && b->input_norms; p++) {
+		uint32_t rows, cols;
+
+		projection_shape(h, (enum bn_projection)p, &rows, &cols);
+		snprintf(part, sizeof(part), "%s_norm_in", projection_names[p]);
+		status = bind_norm(w, layer_name(name, l, part), cols, l, BN_ITEM_IN_NORM,
+				   (enum bn_projection)p);
+	}
+	return status;
+}
+
+static enum bn_status bind_layer(struct binder *w, uint32_t l)
+{
+	char name[NAME_BYTES];
+	enum bn_status status = bind_norms(w, l);
+
 	for (unsigned p = 0; p < BN_PROJ_COUNT && status == BN_OK; p++) {
 		status = bind_trits(w, layer_name(name, l, projection_names[p]), l,
 				    (enum bn_projection)p);
@@ -378,15 +404,24 @@ static enum bn_status refuse_unused(const struct binder *w)
 	return BN_OK;
 }
 
+static bool is_wanted(const struct bn_binding *b, enum bn_presence rule, const char *part)
+{
+	char name[NAME_BYTES];
+
+	return rule == BN_ALWAYS ||
+	       (rule == BN_MAYBE && bn_gguf_tensor(b->gguf, layer_name(name, 0, part)) != NULL);
+}
+
 static enum bn_status bind_all(struct binder *w)
 {
 	struct bn_binding *b = w->b;
+	const struct bn_architecture *arch = b->hyper.arch;
 	enum bn_status status = BN_OK;
-	char name[NAME_BYTES];
 
-	b->sub_norms = b->hyper.arch->sub_norms == BN_ALWAYS ||
-		       (b->hyper.arch->sub_norms == BN_MAYBE &&
-			bn_gguf_tensor(b->gguf, layer_name(name, 0, "attn_sub_norm")) != NULL);
+	b->sub_norms = is_wanted(b, arch->sub_norms, "attn_sub_norm");
+	b->input_norms = is_wanted(b, arch->input_norms, "attn_q_norm_in");
+	b->head_norms = is_wanted(b, arch->head_norms, "attn_q_norm");
+	b->post_norms = is_wanted(b, arch->post_norms, "post_attention_norm");
 	b->tied = bn_gguf_tensor(b->gguf, "output.weight") == NULL;
 	for (unsigned p = 0; p < BN_PROJ_COUNT && status == BN_OK; p++) {
 		status = choose_kernel(w, (enum bn_projection)p);
@@ -399,7 +434,7 @@ static enum bn_status bind_all(struct binder *w)
 		status = bind_rows(w, "output.weight", BN_ITEM_HEAD, &b->head_type);
 	}
 	if (status == BN_OK) {
-		status = bind_norm(w, "output_norm.weight", b->hyper.dim, 0, BN_ITEM_OUT_NORM);
+		status = bind_norm(w, "output_norm.weight", b->hyper.dim, 0, BN_ITEM_OUT_NORM, 0);
 	}
 	for (uint32_t l = 0; l < b->hyper.layers && status == BN_OK; l++) {
 		status = bind_layer(w, l);
@@ -423,8 +458,8 @@ enum bn_status bn_binding_new(struct bn_binding **out, const struct bn_gguf *ggu
 			      const struct bn_file *file, const struct bn_hyper *hyper,
 			      uint64_t cpu, const char *const *only, struct bn_error *err)
 {
-	/* Embedding, head, last norm; four norms and the projections of each layer. */
-	const size_t most = 3 + (size_t)hyper->layers * (4 + BN_PROJ_COUNT);
+	/* Embedding, head, last norm; norms and projections of each layer. */
+	const size_t most = 3 + (size_t)hyper->layers * (NORMS_MAX + BN_PROJ_COUNT);
 	struct bn_binding *b = calloc(1, sizeof(*b) + most * sizeof(b->items[0]));
 	struct binder w = { .b = b, .err = err, .only = only };
 	enum bn_status status;

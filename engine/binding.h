@@ -21,8 +21,11 @@
 enum bn_role_in_graph {
 	BN_ITEM_ATTN_NORM,
 	BN_ITEM_FFN_NORM,
-	BN_ITEM_ATTN_SUB_NORM,
-	BN_ITEM_FFN_SUB_NORM,
+	BN_ITEM_IN_NORM, /* in front of a projection: `proj` */
+	BN_ITEM_Q_NORM,
+	BN_ITEM_K_NORM,
+	BN_ITEM_POST_ATTN_NORM,
+	BN_ITEM_POST_FFN_NORM,
 	BN_ITEM_OUT_NORM,
 	BN_ITEM_EMBED,
 	BN_ITEM_HEAD,
@@ -48,7 +51,8 @@ struct bn_binding {
 	struct bn_hyper hyper;
 	uint64_t cpu;
 	const struct bn_kernel *kernel[BN_PROJ_COUNT];
-	bool sub_norms;         /* the graph has attn_sub_norm and ffn_sub_norm     */
+	/* Which optional norms the graph has, by the rules of engine/family.h. */
+	bool sub_norms, input_norms, head_norms, post_norms;
 	bool tied;              /* the head is the embedding                        */
 	const char *embed_type; /* GGML type names, static                          */
 	const char *head_type;

@@ -2,6 +2,7 @@
 
 #include "engine/file.h"
 #include "engine/hfconfig.h"
+#include "engine/hfpooling.h"
 #include "kernels/half.h"
 
 #include <errno.h>
@@ -28,14 +29,15 @@ static const char *const projection_names[BN_PROJ_COUNT] = {
 	[BN_PROJ_DOWN] = "mlp.down_proj",
 };
 
-static const char embed_name[] = "model.embed_tokens.weight";
+static const char embed_name[] = "embed_tokens.weight";
 static const char head_name[] = "lm_head.weight";
-static const char norm_name[] = "model.norm.weight";
+static const char norm_name[] = "norm.weight";
 
-const char *bn_checkpoint_projection(char name[BN_CHECKPOINT_NAME_BYTES], uint32_t layer,
+const char *bn_checkpoint_projection(const struct bn_checkpoint *c,
+				     char name[BN_CHECKPOINT_NAME_BYTES], uint32_t layer,
 				     enum bn_projection p, const char *tail)
 {
-	snprintf(name, BN_CHECKPOINT_NAME_BYTES, "model.layers.%u.%s.%s", layer,
+	snprintf(name, BN_CHECKPOINT_NAME_BYTES, "%slayers.%u.%s.%s", c->prefix, layer,
 		 projection_names[p], tail);
 	return name;
 }
@@ -53,6 +55,81 @@ struct bn_shape bn_checkpoint_dimensions(const struct bn_checkpoint *c)
 		.tied = c->tied,
 		.sub_norms = c->sub_norms,
 	};
+}
+
+const char *bn_checkpoint_name(const struct bn_checkpoint *c, char name[BN_CHECKPOINT_NAME_BYTES],
+			       const char *tail)
+{
+	snprintf(name, BN_CHECKPOINT_NAME_BYTES, "%s%s", c->prefix, tail);
+	return name;
+}
+
+/* --- norms ----------------------------------------------------------------------------------- */
+
+struct norm_list {
+	struct bn_checkpoint_norm *at;
+	size_t n;
+};
+
+static void put_norm(struct norm_list *l, const char *source, const char *target, uint32_t n,
+		     bool less_one, enum bn_projection before)
+{
+	l->at[l->n++] = (struct bn_checkpoint_norm){ source, target, n, less_one, before };
+}
+
+/* What BitNet-embedding adds to its backbone is no norm of the backbone's kind: all gains as they
+ * are. */
+static void put_input_norms(struct norm_list *l, const struct bn_checkpoint *c)
+{
+	static const char *const names[BN_PROJ_COUNT][2] = {
+		[BN_PROJ_Q] = { "self_attn.q_proj.norm", "attn_q_norm_in" },
+		[BN_PROJ_K] = { "self_attn.k_proj.norm", "attn_k_norm_in" },
+		[BN_PROJ_V] = { "self_attn.v_proj.norm", "attn_v_norm_in" },
+		[BN_PROJ_O] = { "self_attn.o_proj.norm", "attn_output_norm_in" },
+		[BN_PROJ_GATE] = { "mlp.gate_proj.norm", "ffn_gate_norm_in" },
+		[BN_PROJ_UP] = { "mlp.up_proj.norm", "ffn_up_norm_in" },
+		[BN_PROJ_DOWN] = { "mlp.down_proj.norm", "ffn_down_norm_in" },
+	};
+
+	for (unsigned p = 0; p < BN_PROJ_COUNT; p++) {
+		uint32_t rows, cols;
+
+		bn_checkpoint_shape(c, (enum bn_projection)p, &rows, &cols);
+		put_norm(l, names[p][0], names[p][1], cols, false, (enum bn_projection)p);
+	}
+}
+
+size_t bn_checkpoint_norms(const struct bn_checkpoint *c,
+			   struct bn_checkpoint_norm norms[BN_CHECKPOINT_NORMS_MAX])
+{
+	const bool post = c->arch != NULL && c->arch->post_norms == BN_ALWAYS;
+	const uint32_t q = c->heads * c->head_dim;
+	struct norm_list l = { norms, 0 };
+
+	/* Gemma's norms multiply by 1 + w. */
+	put_norm(&l, "input_layernorm", "attn_norm", c->dim, post, BN_PROJ_Q);
+	if (c->arch != NULL && c->arch->head_norms == BN_ALWAYS) {
+		put_norm(&l, "self_attn.q_norm", "attn_q_norm", c->head_dim, post, BN_PROJ_O);
+		put_norm(&l, "self_attn.k_norm", "attn_k_norm", c->head_dim, post, BN_PROJ_O);
+	}
+	if (c->sub_norms) {
+		put_norm(&l, c->attn_sub_norm, "attn_sub_norm", q, false, BN_PROJ_O);
+		put_norm(&l, c->ffn_sub_norm, "ffn_sub_norm", c->ffn, false, BN_PROJ_DOWN);
+	}
+	if (c->arch != NULL && c->arch->input_norms == BN_ALWAYS) {
+		put_input_norms(&l, c);
+	}
+	/* The same words stand for another norm where there are four. */
+	if (post) {
+		put_norm(&l, "post_attention_layernorm", "post_attention_norm", c->dim, true,
+			 BN_PROJ_GATE);
+		put_norm(&l, "pre_feedforward_layernorm", "ffn_norm", c->dim, true, BN_PROJ_GATE);
+		put_norm(&l, "post_feedforward_layernorm", "post_ffw_norm", c->dim, true,
+			 BN_PROJ_COUNT);
+	} else {
+		put_norm(&l, "post_attention_layernorm", "ffn_norm", c->dim, false, BN_PROJ_GATE);
+	}
+	return l.n;
 }
 
 void bn_checkpoint_shape(const struct bn_checkpoint *c, enum bn_projection p, uint32_t *rows,
@@ -136,25 +213,15 @@ static enum bn_status check_norm(const struct bn_checkpoint *c, const char *name
 static enum bn_status check_norms(const struct bn_checkpoint *c, uint32_t layer,
 				  struct bn_error *err)
 {
-	const struct {
-		const char *part;
-		uint32_t n;
-		bool wanted;
-	} norms[] = {
-		{ "input_layernorm", c->dim, true },
-		{ "post_attention_layernorm", c->dim, true },
-		{ c->attn_sub_norm, c->heads * c->head_dim, c->sub_norms },
-		{ c->ffn_sub_norm, c->ffn, c->sub_norms },
-	};
+	struct bn_checkpoint_norm norms[BN_CHECKPOINT_NORMS_MAX];
+	const size_t n = bn_checkpoint_norms(c, norms);
 	char name[BN_CHECKPOINT_NAME_BYTES];
 	enum bn_status status = BN_OK;
 
-	for (size_t i = 0; i < sizeof(norms) / sizeof(norms[0]) && status == BN_OK; i++) {
-		if (norms[i].wanted) {
-			snprintf(name, sizeof(name), "model.layers.%u.%s.weight", layer,
-				 norms[i].part);
-			status = check_norm(c, name, norms[i].n, err);
-		}
+	for (size_t i = 0; i < n && status == BN_OK; i++) {
+		snprintf(name, sizeof(name), "%slayers.%u.%s.weight", c->prefix, layer,
+			 norms[i].source);
+		status = check_norm(c, name, norms[i].n, err);
 	}
 	return status;
 }
@@ -182,7 +249,7 @@ enum bn_status bn_checkpoint_scale(const struct bn_checkpoint *c, uint32_t layer
 	unsigned char bytes[4] = { 0 };
 	enum bn_status status;
 
-	bn_checkpoint_projection(name, layer, p, "weight_scale");
+	bn_checkpoint_projection(c, name, layer, p, "weight_scale");
 	status = find(c, name, &t, err);
 	if (status != BN_OK) {
 		return status;
@@ -273,7 +340,7 @@ static enum bn_status check_projection(const struct bn_checkpoint *c, uint32_t l
 	enum bn_status status;
 
 	bn_checkpoint_shape(c, p, &rows, &cols);
-	status = find(c, bn_checkpoint_projection(name, layer, p, "weight"), &t, err);
+	status = find(c, bn_checkpoint_projection(c, name, layer, p, "weight"), &t, err);
 	if (status != BN_OK) {
 		return status;
 	}
@@ -349,15 +416,12 @@ static enum bn_status check_layers(struct bn_checkpoint *c, enum bn_linear_class
 
 static bool in_layer(const struct bn_checkpoint *c, const char *part)
 {
+	struct bn_checkpoint_norm norms[BN_CHECKPOINT_NORMS_MAX];
+	const size_t n_norms = bn_checkpoint_norms(c, norms);
 	char name[BN_CHECKPOINT_NAME_BYTES];
 
-	if (strcmp(part, "input_layernorm.weight") == 0 ||
-	    strcmp(part, "post_attention_layernorm.weight") == 0) {
-		return true;
-	}
-	for (int i = 0; i < 2 && c->sub_norms; i++) {
-		snprintf(name, sizeof(name), "%s.weight",
-			 i == 0 ? c->attn_sub_norm : c->ffn_sub_norm);
+	for (size_t i = 0; i < n_norms; i++) {
+		snprintf(name, sizeof(name), "%s.weight", norms[i].source);
 		if (strcmp(part, name) == 0) {
 			return true;
 		}
@@ -383,11 +447,18 @@ static bool ends_in(const char *name, const char *tail)
 
 static bool is_used(const struct bn_checkpoint *c, const char *name)
 {
+	const size_t n = strlen(c->prefix);
 	unsigned layer;
 	int used = 0;
 
-	if (strcmp(name, embed_name) == 0 || strcmp(name, norm_name) == 0 ||
-	    strcmp(name, head_name) == 0) {
+	if (strcmp(name, head_name) == 0) {
+		return true;
+	}
+	if (strncmp(name, c->prefix, n) != 0) {
+		return ends_in(name, "rotary_emb.inv_freq");
+	}
+	name += n;
+	if (strcmp(name, embed_name) == 0 || strcmp(name, norm_name) == 0) {
 		return true;
 	}
 	/* A table of angles that old files carry; it follows from the configuration. */
@@ -395,8 +466,8 @@ static bool is_used(const struct bn_checkpoint *c, const char *name)
 		return true;
 	}
 	/* Five digits do not overflow. NOLINTNEXTLINE(cert-err34-c) */
-	return sscanf(name, "model.layers.%5u.%n", &layer, &used) == 1 && used > 0 &&
-	       layer < c->layers && in_layer(c, name + used);
+	return sscanf(name, "layers.%5u.%n", &layer, &used) == 1 && used > 0 && layer < c->layers &&
+	       in_layer(c, name + used);
 }
 
 static enum bn_status refuse_unused(const struct bn_checkpoint *c, struct bn_error *err)
@@ -451,7 +522,7 @@ static enum bn_status check_input_norms(const struct bn_checkpoint *c, struct bn
 {
 	char name[BN_CHECKPOINT_NAME_BYTES];
 
-	bn_checkpoint_projection(name, 0, BN_PROJ_Q, "rms_norm.weight");
+	bn_checkpoint_projection(c, name, 0, BN_PROJ_Q, "rms_norm.weight");
 	if (bn_safetensors_find(c->tensors, name) == NULL) {
 		return bn_fail(err, BN_E_FORMAT,
 			       "'use_rms_norm' is true, but tensor '%s' is missing", name);
@@ -461,11 +532,28 @@ static enum bn_status check_input_norms(const struct bn_checkpoint *c, struct bn
 		       "every projection");
 }
 
+/* A plain backbone has none of them; the projections are then ordinary weights. */
+static enum bn_status check_embeds(const struct bn_checkpoint *c, struct bn_error *err)
+{
+	char name[BN_CHECKPOINT_NAME_BYTES];
+
+	bn_checkpoint_projection(c, name, 0, BN_PROJ_Q, "norm.weight");
+	if (bn_safetensors_find(c->tensors, name) == NULL) {
+		return bn_fail(err, BN_E_NOT_SUPPORTED,
+			       "tensor '%s' is missing: of models on %s bnd runs BitNet-embedding, "
+			       "which has a norm in front of every projection, and no others",
+			       name, c->arch->name);
+	}
+	return BN_OK;
+}
+
 static void choose_architecture(struct bn_checkpoint *c)
 {
 	const char *name = "llama";
 
-	if (c->sub_norms) {
+	if (c->arch != NULL) {
+		name = c->arch->name;
+	} else if (c->sub_norms) {
 		name = c->activation == BN_ACT_RELU2 ? "bitnet-b1.58" : "bitnet";
 	}
 	c->arch = bn_family_architecture(name, strlen(name));
@@ -492,24 +580,33 @@ static enum bn_status check_tensors(struct bn_checkpoint *c, const struct bn_hfc
 	char name[BN_CHECKPOINT_NAME_BYTES];
 	const struct bn_safetensors_tensor *first;
 	const bool has_head = bn_safetensors_find(c->tensors, head_name) != NULL;
-	enum bn_status status =
-		find(c, bn_checkpoint_projection(name, 0, BN_PROJ_Q, "weight"), &first, err);
+	enum bn_status status;
+
+	c->prefix = bn_safetensors_find(c->tensors, embed_name) != NULL ? "" : "model.";
+	status = find(c, bn_checkpoint_projection(c, name, 0, BN_PROJ_Q, "weight"), &first, err);
 
 	if (status != BN_OK) {
 		return status;
 	}
 	c->form = first->type == BN_ST_U8 ? BN_FORM_PACKED : BN_FORM_FLOAT;
-	c->tied = config->tied == BN_TIED_YES || (config->tied == BN_TIED_UNKNOWN && !has_head);
-	find_sub_norms(c, config->bitnet_class);
-	status = config->rms_norm_inputs ? check_input_norms(c, err) : BN_OK;
+	c->tied = config->embeds != NULL || config->tied == BN_TIED_YES ||
+		  (config->tied == BN_TIED_UNKNOWN && !has_head);
+	c->arch = config->embeds;
+	if (config->embeds != NULL) {
+		status = check_embeds(c, err);
+		c->may_ternarize = true; /* trained for it: the norms say so */
+	} else {
+		find_sub_norms(c, config->bitnet_class);
+		status = config->rms_norm_inputs ? check_input_norms(c, err) : BN_OK;
+	}
 	if (status == BN_OK) {
-		status = check_table(c, embed_name, err);
+		status = check_table(c, bn_checkpoint_name(c, name, embed_name), err);
 	}
 	if (status == BN_OK && !c->tied) {
 		status = check_table(c, head_name, err);
 	}
 	if (status == BN_OK) {
-		status = check_norm(c, norm_name, c->dim, err);
+		status = check_norm(c, bn_checkpoint_name(c, name, norm_name), c->dim, err);
 	}
 	if (status == BN_OK) {
 		status = check_layers(c, config->linear, err);
@@ -567,6 +664,38 @@ static void choose_name(struct bn_checkpoint *c, const char *path)
 	free(real);
 }
 
+/*
+ * What is appended to every text must be the end that is written first. Qwen3's tokenizer names the
+ * end of an answer there, but BitNet-embedding was trained with <|endoftext|> behind every text,
+ * which is what its last token pools; so that is the end where the folder appends nothing.
+ */
+static void settle_vector_ends(struct bn_checkpoint *c)
+{
+	static const char qwen_end[] = "<|endoftext|>";
+	const bn_token end = bn_hfvocab_find(&c->vocab, qwen_end);
+
+	if (c->vocab.kind == BN_TOKENIZER_BPE && !c->vocab.add_eos && end != BN_TOKEN_NONE) {
+		c->vocab.eos = end;
+		c->vocab.add_eos = true;
+	}
+	if (c->vocab.eos != BN_TOKEN_NONE) {
+		c->eos[c->n_eos++] = c->vocab.eos;
+	}
+}
+
+static enum bn_status read_pooling(struct bn_checkpoint *c, struct bn_error *err)
+{
+	const enum bn_status status = bn_hfpooling_load(&c->pooling, c->dirfd, err);
+
+	if (status == BN_OK && c->pooling == BN_POOL_NONE) {
+		c->pooling = BN_POOL_LAST;
+		snprintf(c->notice, sizeof(c->notice),
+			 "the folder has no modules.json; the last token is pooled, as the card of "
+			 "the model says");
+	}
+	return status;
+}
+
 /* The files' ids, joined: whatever one of them calls an end ends an answer. */
 static void join_ends(struct bn_checkpoint *c, const struct bn_hfconfig *config)
 {
@@ -608,6 +737,9 @@ static enum bn_status fill(struct bn_checkpoint *c, const char *path,
 	c->context = config.context;
 	c->eps = config.eps;
 	c->rope_base = config.rope_base;
+	c->window = config.window;
+	c->window_period = config.window_period;
+	c->window_rope_base = config.window_rope_base;
 	c->activation = config.activation;
 	c->may_ternarize = config.says_ternary || (options != NULL && options->assume_latent);
 	memcpy(c->source, config.source, sizeof(c->source));
@@ -627,9 +759,13 @@ static enum bn_status fill(struct bn_checkpoint *c, const char *path,
 	if (status == BN_OK) {
 		c->vocab.bos = c->vocab.bos != BN_TOKEN_NONE ? c->vocab.bos : config.bos;
 		c->vocab.pad = c->vocab.pad != BN_TOKEN_NONE ? c->vocab.pad : config.pad;
-		join_ends(c, &config);
+		if (c->arch->embeds) {
+			settle_vector_ends(c);
+		} else {
+			join_ends(c, &config);
+		}
 	}
-	return status;
+	return status == BN_OK && c->arch->embeds ? read_pooling(c, err) : status;
 }
 
 enum bn_status bn_checkpoint_open(struct bn_checkpoint *out, const char *path,

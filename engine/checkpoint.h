@@ -14,6 +14,7 @@
 #include "engine/family.h"
 #include "engine/guide.h"
 #include "engine/hfvocab.h"
+#include "engine/pooling.h"
 #include "engine/safetensors.h"
 #include "engine/weights.h"
 #include "proto/error.h"
@@ -25,6 +26,8 @@ enum {
 	BN_CHECKPOINT_TEXT_BYTES = 128,
 	BN_CHECKPOINT_EOS_MAX = 8,
 	BN_CHECKPOINT_NAME_BYTES = 160, /* room for a tensor's name */
+	BN_CHECKPOINT_NORMS_MAX = 16,   /* norms of one layer       */
+	BN_CHECKPOINT_NOTICE_BYTES = 200,
 };
 
 /* How the projections are stored. */
@@ -38,6 +41,15 @@ struct bn_checkpoint_options {
 	bool assume_latent; /* float weights are latent ternary ones although nothing says so */
 };
 
+/* A norm of a layer: its name there (below the layer) and in GGUF, its length, whether its gains
+ * are stored less one, and in front of which projection a step meets it (BN_PROJ_COUNT: last). */
+struct bn_checkpoint_norm {
+	const char *source, *target; /* static */
+	uint32_t n;
+	bool less_one;
+	enum bn_projection before;
+};
+
 /* Plain value; undo with bn_checkpoint_finish. */
 struct bn_checkpoint {
 	int dirfd;
@@ -48,6 +60,11 @@ struct bn_checkpoint {
 	enum bn_activation activation;
 	uint32_t layers, dim, ffn, heads, kv_heads, head_dim, n_vocab, context;
 	double eps, rope_base;
+	uint32_t window, window_period; /* as in struct bn_hyper */
+	double window_rope_base;
+	enum bn_pooling pooling; /* of a model of vectors; else NONE                   */
+	char notice[BN_CHECKPOINT_NOTICE_BYTES]; /* for whoever converts; empty: none   */
+	const char *prefix;                      /* of all names but the head's; static */
 	bool tied;
 	bool sub_norms;
 	const char *attn_sub_norm, *ffn_sub_norm; /* names below a layer; static           */
@@ -77,12 +94,22 @@ BN_MUST_USE enum bn_status bn_checkpoint_open(struct bn_checkpoint *out, const c
 /* A zeroed one is fine. */
 void bn_checkpoint_finish(struct bn_checkpoint *c);
 
-/* "model.layers.3.self_attn.q_proj.weight", valid as long as the buffer. */
-const char *bn_checkpoint_projection(char name[BN_CHECKPOINT_NAME_BYTES], uint32_t layer,
+/* "model.layers.3.self_attn.q_proj.weight", or the same without "model.", as bare backbones have
+ * it; valid as long as the buffer. */
+const char *bn_checkpoint_projection(const struct bn_checkpoint *c,
+				     char name[BN_CHECKPOINT_NAME_BYTES], uint32_t layer,
 				     enum bn_projection p, const char *tail);
 
 /* Its dimensions, for arithmetic that needs nothing else. */
 struct bn_shape bn_checkpoint_dimensions(const struct bn_checkpoint *c);
+
+/* "model." of a tensor outside the layers: "embed_tokens.weight", "norm.weight"; likewise. */
+const char *bn_checkpoint_name(const struct bn_checkpoint *c, char name[BN_CHECKPOINT_NAME_BYTES],
+			       const char *tail);
+
+/* The norms of every layer; returns how many. */
+size_t bn_checkpoint_norms(const struct bn_checkpoint *c,
+			   struct bn_checkpoint_norm norms[BN_CHECKPOINT_NORMS_MAX]);
 
 /* Rows (out) and columns (in) of a projection. */
 void bn_checkpoint_shape(const struct bn_checkpoint *c, enum bn_projection p, uint32_t *rows,

@@ -278,6 +278,9 @@ static enum bn_status put_rows(struct conversion *v, const struct bn_convert_job
 		if (status != BN_OK) {
 			return status;
 		}
+		for (size_t i = 0; i < (size_t)n * t->cols && job->less_one; i++) {
+			v->values[i] += 1.0f;
+		}
 		for (uint32_t i = 0; i < n; i++) {
 			if (!bn_quantize_row(t->type, v->turned + i * row_bytes,
 					     v->values + (size_t)i * t->cols, t->cols)) {
@@ -505,7 +508,10 @@ static void tell_plan(struct conversion *v)
 	for (uint32_t i = 0; i < c->vocab.n_notices; i++) {
 		notice(v->report, "%s", c->vocab.notices[i]);
 	}
-	if (c->n_eos == 0) {
+	if (c->notice[0] != '\0') {
+		notice(v->report, "%s", c->notice);
+	}
+	if (c->n_eos == 0 && !c->arch->embeds) {
 		notice(v->report,
 		       "no end-of-text token is named: only lengths will stop the model");
 	} else if (c->n_eos > 3) {

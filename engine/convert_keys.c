@@ -5,6 +5,14 @@
 
 enum { FILE_TYPE_I2_S = 40, QUANTIZATION_VERSION = 2, KEY_BYTES = 96 };
 
+/* Numbers of <arch>.pooling_type. */
+static const uint32_t pooling_types[] = {
+	[BN_POOL_NONE] = 0,
+	[BN_POOL_MEAN] = 1,
+	[BN_POOL_FIRST] = 2,
+	[BN_POOL_LAST] = 3,
+};
+
 struct keys {
 	struct bn_gguf_writer *w;
 	const struct bn_checkpoint *c;
@@ -48,9 +56,18 @@ static void put_graph(struct keys *k)
 	/* Of one architecture word there are two activations in the world: say which. */
 	bn_gguf_put_str(k->w, key_of(k, "hidden_activation"),
 			bn_family_activation_name(c->activation));
-	if (c->heads * c->head_dim != c->dim) {
+	if (c->heads * c->head_dim != c->dim || c->arch->embeds) {
 		bn_gguf_put_u32(k->w, key_of(k, "attention.key_length"), c->head_dim);
 		bn_gguf_put_u32(k->w, key_of(k, "attention.value_length"), c->head_dim);
+	}
+	if (c->arch->embeds) {
+		bn_gguf_put_u32(k->w, key_of(k, "pooling_type"), pooling_types[c->pooling]);
+	}
+	if (c->window > 0) {
+		bn_gguf_put_u32(k->w, key_of(k, "attention.sliding_window"), c->window);
+		bn_gguf_put_u32(k->w, key_of(k, "attention.sliding_window_pattern"),
+				c->window_period);
+		bn_gguf_put_f32(k->w, key_of(k, "rope.freq_base_swa"), (float)c->window_rope_base);
 	}
 	/* The converter of 1bitLLM's models writes a scaling of one, and no dimension count. */
 	if (strcmp(c->arch->name, "bitnet") == 0) {
@@ -105,7 +122,7 @@ static void put_tokenizer(struct keys *k)
 	if (spm) {
 		bn_gguf_put_bool(k->w, "tokenizer.ggml.add_space_prefix", v->add_space_prefix);
 	}
-	if (v->chat_template != NULL) {
+	if (v->chat_template != NULL && !k->c->arch->embeds) {
 		bn_gguf_put_str(k->w, "tokenizer.chat_template", v->chat_template);
 	}
 }

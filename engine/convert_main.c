@@ -199,16 +199,28 @@ static void tell(const struct bn_checkpoint *c, const struct arguments *a)
 	       c->known != NULL ? c->known->name : "no model known by name");
 	printf("architecture  %s, %s, %s\n", c->arch->name,
 	       bn_family_activation_name(c->activation),
-	       c->sub_norms ? "with sub-norms" : "without sub-norms");
+	       c->arch->input_norms == BN_ALWAYS ? "with input norms"
+	       : c->sub_norms                    ? "with sub-norms"
+						 : "without sub-norms");
 	printf("size          %u layers, hidden %u, feed-forward %u, %u heads on %u of %u\n",
 	       c->layers, c->dim, c->ffn, c->heads, c->kv_heads, c->head_dim);
 	printf("vocabulary    %u tokens, %s (%s)%s\n", c->n_vocab,
 	       c->vocab.kind == BN_TOKENIZER_SPM ? "SentencePiece" : "byte-level BPE", c->vocab.pre,
 	       c->tied ? ", shared with the output" : "");
 	tell_end_tokens(c);
-	printf("chat          %s\n",
-	       c->vocab.chat_template != NULL ? "has a template" : "no template: completes text");
+	if (c->arch->embeds) {
+		printf("vectors       %u numbers, pooled: %s\n", c->dim,
+		       bn_pooling_name(c->pooling));
+	} else {
+		printf("chat          %s\n", c->vocab.chat_template != NULL
+						     ? "has a template"
+						     : "no template: completes text");
+	}
 	printf("context       %u tokens, rope base %.10g\n", c->context, c->rope_base);
+	if (c->window > 0) {
+		printf("window        %u tokens in all layers but every %uth, rope base %.10g\n",
+		       c->window, c->window_period, c->window_rope_base);
+	}
 	tell_weights(c);
 	tell_memory(c, a);
 	printf("kernels       %s\n",

@@ -48,14 +48,15 @@ static void add(struct planner *v, const char *source, const char *name, enum bn
 	v->plan->total_bytes += job->nbytes;
 }
 
-static void add_norm(struct planner *v, uint32_t layer, const char *part, const char *name,
-		     uint32_t cols)
+static void add_norm(struct planner *v, uint32_t layer, const struct bn_checkpoint_norm *norm)
 {
 	char source[BN_CHECKPOINT_NAME_BYTES], target[BN_VERIFY_NAME_BYTES];
 
-	snprintf(source, sizeof(source), "model.layers.%u.%s.weight", layer, part);
-	snprintf(target, sizeof(target), "blk.%u.%s.weight", layer, name);
-	add(v, source, target, BN_GGML_F32, 1, cols);
+	snprintf(source, sizeof(source), "%slayers.%u.%s.weight", v->c->prefix, layer,
+		 norm->source);
+	snprintf(target, sizeof(target), "blk.%u.%s.weight", layer, norm->target);
+	add(v, source, target, BN_GGML_F32, 1, norm->n);
+	v->plan->jobs[v->plan->n - 1].less_one = norm->less_one;
 }
 
 static void add_projection(struct planner *v, uint32_t layer, enum bn_projection p)
@@ -64,32 +65,29 @@ static void add_projection(struct planner *v, uint32_t layer, enum bn_projection
 	uint32_t rows, cols;
 
 	bn_checkpoint_shape(v->c, p, &rows, &cols);
-	bn_checkpoint_projection(source, layer, p, "weight");
+	bn_checkpoint_projection(v->c, source, layer, p, "weight");
 	snprintf(target, sizeof(target), "blk.%u.%s.weight", layer, gguf_names[p]);
 	add(v, source, target, BN_GGML_I2_S, rows, cols);
 	v->plan->jobs[v->plan->n - 1].layer = layer;
 	v->plan->jobs[v->plan->n - 1].projection = p;
 }
 
+/* Each projection behind the norms that a step meets before it. */
 static void add_layer(struct planner *v, uint32_t l)
 {
-	const struct bn_checkpoint *c = v->c;
+	struct bn_checkpoint_norm norms[BN_CHECKPOINT_NORMS_MAX];
+	const size_t n = bn_checkpoint_norms(v->c, norms);
 
-	add_norm(v, l, "input_layernorm", "attn_norm", c->dim);
-	for (unsigned p = BN_PROJ_Q; p <= BN_PROJ_V; p++) {
-		add_projection(v, l, (enum bn_projection)p);
+	for (unsigned p = 0; p <= BN_PROJ_COUNT; p++) {
+		for (size_t i = 0; i < n; i++) {
+			if (norms[i].before == (enum bn_projection)p) {
+				add_norm(v, l, &norms[i]);
+			}
+		}
+		if (p < BN_PROJ_COUNT) {
+			add_projection(v, l, (enum bn_projection)p);
+		}
 	}
-	if (c->sub_norms) {
-		add_norm(v, l, c->attn_sub_norm, "attn_sub_norm", c->heads * c->head_dim);
-	}
-	add_projection(v, l, BN_PROJ_O);
-	add_norm(v, l, "post_attention_layernorm", "ffn_norm", c->dim);
-	add_projection(v, l, BN_PROJ_GATE);
-	add_projection(v, l, BN_PROJ_UP);
-	if (c->sub_norms) {
-		add_norm(v, l, c->ffn_sub_norm, "ffn_sub_norm", c->ffn);
-	}
-	add_projection(v, l, BN_PROJ_DOWN);
 }
 
 void bn_convert_plan_finish(struct bn_convert_plan *plan)
@@ -103,9 +101,10 @@ enum bn_status bn_convert_plan(struct bn_convert_plan *out, const struct bn_chec
 			       enum bn_ggml_type embedding, struct bn_error *err)
 {
 	const enum bn_ggml_type type = embedding_type(c, embedding);
-	const size_t most = 3 + (size_t)c->layers * (BN_PROJ_COUNT + 4);
+	const size_t most = 3 + (size_t)c->layers * (BN_PROJ_COUNT + BN_CHECKPOINT_NORMS_MAX);
 	struct bn_convert_plan plan = { 0 };
 	struct planner v = { .c = c, .plan = &plan };
+	char name[BN_CHECKPOINT_NAME_BYTES];
 
 	plan.jobs = calloc(most, sizeof(*plan.jobs));
 	plan.tensors = calloc(most, sizeof(*plan.tensors));
@@ -113,11 +112,14 @@ enum bn_status bn_convert_plan(struct bn_convert_plan *out, const struct bn_chec
 		bn_convert_plan_finish(&plan);
 		return bn_fail(err, BN_E_MEMORY, "no memory to plan %zu tensors", most);
 	}
-	add(&v, "model.embed_tokens.weight", "token_embd.weight", type, c->n_vocab, c->dim);
+	add(&v, bn_checkpoint_name(c, name, "embed_tokens.weight"), "token_embd.weight", type,
+	    c->n_vocab, c->dim);
 	for (uint32_t l = 0; l < c->layers; l++) {
 		add_layer(&v, l);
 	}
-	add(&v, "model.norm.weight", "output_norm.weight", BN_GGML_F32, 1, c->dim);
+	add(&v, bn_checkpoint_name(c, name, "norm.weight"), "output_norm.weight", BN_GGML_F32, 1,
+	    c->dim);
+	plan.jobs[plan.n - 1].less_one = c->arch->post_norms == BN_ALWAYS;
 	if (!c->tied) {
 		add(&v, "lm_head.weight", "output.weight", type, c->n_vocab, c->dim);
 	}

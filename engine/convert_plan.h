@@ -17,6 +17,7 @@ struct bn_convert_job {
 	enum bn_projection projection; /* of I2_S tensors */
 	uint32_t n_dims;
 	uint64_t nbytes;
+	bool less_one; /* a norm whose gains are stored less one */
 };
 
 /* Plain value; undo with bn_convert_plan_finish. */

@@ -49,6 +49,36 @@ static const struct bn_architecture architectures[] = {
 		.default_eps = 1e-5f,
 		.default_rope_base = 10000.0f,
 	},
+	/*
+	 * The two bases of BitNet-embedding, Qwen3 and Gemma 3, each projection behind a norm of
+	 * its own. The converter of their authors turns Gemma's gains w into w + 1 and writes
+	 * neither a window nor a scale for the scores, which is 1 / sqrt(head_dim) in both.
+	 */
+	{
+		.name = "qwen3",
+		.rope = BN_ROPE_NEOX,
+		.sub_norms = BN_NEVER,
+		.input_norms = BN_ALWAYS,
+		.head_norms = BN_ALWAYS,
+		.embeds = true,
+		.activation = BN_ACT_SILU,
+		.default_eps = 1e-6f,
+		.default_rope_base = 1000000.0f,
+	},
+	{
+		.name = "gemma3",
+		.rope = BN_ROPE_NEOX,
+		.sub_norms = BN_NEVER,
+		.input_norms = BN_ALWAYS,
+		.head_norms = BN_ALWAYS,
+		.post_norms = BN_ALWAYS,
+		.scales_embedding = true,
+		.may_slide = true,
+		.embeds = true,
+		.activation = BN_ACT_GELU,
+		.default_eps = 1e-6f,
+		.default_rope_base = 10000.0f,
+	},
 };
 
 /* clang-format off */
@@ -58,6 +88,7 @@ static const struct {
 } activation_words[] = {
 	{ "silu", BN_ACT_SILU },   { "swish", BN_ACT_SILU },
 	{ "relu2", BN_ACT_RELU2 }, { "relu_squared", BN_ACT_RELU2 }, { "relu_sqr", BN_ACT_RELU2 },
+	{ "gelu_pytorch_tanh", BN_ACT_GELU }, { "gelu_tanh", BN_ACT_GELU }, { "gelu_new", BN_ACT_GELU },
 };
 /* clang-format on */
 
@@ -106,6 +137,8 @@ const char *bn_family_activation_name(enum bn_activation activation)
 		return "silu";
 	case BN_ACT_RELU2:
 		return "relu2";
+	case BN_ACT_GELU:
+		return "gelu_pytorch_tanh";
 	}
 	return "?";
 }

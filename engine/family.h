@@ -29,6 +29,14 @@ struct bn_architecture {
 	const char *name;
 	enum bn_rope_style rope;    /* llama: rows permuted by the converter, so NORM            */
 	enum bn_presence sub_norms; /* attn_sub_norm, ffn_sub_norm: RMS norms before wo and down */
+	/* Where the file names no norm the graph has none; see struct bn_layer (engine/weights.h).
+	 */
+	enum bn_presence input_norms; /* attn_q_norm_in ...: one in front of each projection  */
+	enum bn_presence head_norms;  /* attn_q_norm, attn_k_norm: of each head, before it turns */
+	enum bn_presence post_norms; /* post_attention_norm, post_ffw_norm: of what is added to x */
+	bool scales_embedding;       /* x = sqrt(dim) * the token's row                      */
+	bool may_slide;              /* some layers may see a window of the past only        */
+	bool embeds;                 /* it makes vectors of texts and no text                */
 	enum bn_activation activation; /* of the gate, unless ... */
 	uint32_t other_vocab; /* ... the vocabulary has this many tokens: then             */
 	enum bn_activation other_activation;
@@ -46,7 +54,8 @@ const struct bn_architecture *bn_family_architecture_at(size_t i);
  * <arch>.hidden_activation key. */
 enum bn_activation bn_family_activation(const struct bn_architecture *arch, uint32_t vocab);
 
-/* Reads a hidden_activation value [n]: "silu", "swish", "relu2", "relu_squared". */
+/* Reads a hidden_activation value [n]: "silu", "swish", "relu2", "relu_squared",
+ * "gelu_pytorch_tanh". */
 bool bn_family_parse_activation(const char *text, size_t n, enum bn_activation *out);
 
 const char *bn_family_activation_name(enum bn_activation activation);

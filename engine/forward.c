@@ -7,12 +7,18 @@
  *	h = quant(norm(x))
  *	x = x + Wdown quant(subnorm(act(Wgate h) * Wup h))
  *
- * and at the end logits = Whead norm(x). Models without sub-norms quantize there without a norm.
+ * and at the end logits = Whead norm(x), or norm(x) itself where it is to be pooled into the vector
+ * of a text. Models without sub-norms quantize there without a norm.
+ *
+ * The norms that only some graphs have are pointers in struct bn_layer, NULL where there is none.
+ * BitNet-embedding has one in front of every projection (BitLinear with a norm of its own), so that
+ * Wq, Wk, Wv each see another h; Qwen3 and Gemma 3 norm each head of q and k before it turns
+ * (arXiv 2302.05442, section 2.2), Gemma 3 also what is added to x (arXiv 2503.19786, section 2).
  *
  * Every lane runs run_lane() from top to bottom. Matrices are dealt by rows of the matrix, norms by
  * rows of the batch, attention by (row, head) weighted with the positions it reads; a sync stands
- * wherever a lane reads what another wrote. There are eight in a layer, which is why a barrier must
- * cost a microsecond and not ten.
+ * wherever a lane reads what another wrote. There are eight in a layer (ten with post-norms), which
+ *is why a barrier must cost a microsecond and not ten.
  */
 #include "engine/forward.h"
 
@@ -105,13 +111,14 @@ static uint32_t acts_stride(uint32_t cols)
 	return (cols + BN_WORKSPACE_ACTS - 1) / BN_WORKSPACE_ACTS * BN_WORKSPACE_ACTS;
 }
 
-/* Rows [row0, row0 + n) of xq. */
-static struct bn_acts acts_of(const struct bn_forward *f, uint32_t cols, uint32_t row0, uint32_t n)
+/* Rows [row0, row0 + n) of an input. */
+static struct bn_acts acts_of(const struct bn_workspace_input *in, uint32_t cols, uint32_t row0,
+			      uint32_t n)
 {
 	return (struct bn_acts){
-		.q = f->w.xq + (size_t)row0 * acts_stride(cols),
-		.scale = f->w.scale + row0,
-		.sum = f->w.sum + row0,
+		.q = in->q + (size_t)row0 * acts_stride(cols),
+		.scale = in->scale + row0,
+		.sum = in->sum + row0,
 		.n = n,
 		.cols = cols,
 		.stride = acts_stride(cols),
@@ -129,62 +136,119 @@ static void embed(struct bn_forward *f, uint32_t lane) BN_ON_LANE
 	my_rows(f, lane, &from, &to);
 	for (uint32_t r = from; r < to; r++) {
 		const struct bn_row *row = &f->batch->rows[r];
+		float *x = f->w.x + r * bn_workspace_stride(h->dim);
 
-		table->dense->decode(f->w.x + r * bn_workspace_stride(h->dim),
-				     (const uint8_t *)table->rows + row->token * table->row_bytes,
-				     h->dim);
-		bn_rope_angles(f->w.cos + r * angles, f->w.sin + r * angles, row->position, h->rot,
-			       h->rope_base);
+		table->dense->decode(
+			x, (const uint8_t *)table->rows + row->token * table->row_bytes, h->dim);
+		for (uint32_t i = 0; i < h->dim && h->embed_scale != 1.0f; i++) {
+			x[i] *= h->embed_scale;
+		}
+		bn_rope_angles(f->w.angles[0].cos + r * angles, f->w.angles[0].sin + r * angles,
+			       row->position, h->rot, h->rope_base);
+		if (h->window > 0) {
+			bn_rope_angles(f->w.angles[1].cos + r * angles,
+				       f->w.angles[1].sin + r * angles, row->position, h->rot,
+				       h->window_rope_base);
+		}
 	}
 }
 
-/* xq = quant(norm(in)) of in [n, cols]; gain NULL: no norm, only quant. */
-static void norm_quant(struct bn_forward *f, uint32_t lane, const float *in, const float *gain,
-		       uint32_t cols) BN_ON_LANE
+/* Row r of in = quant(norm(x)) of x [cols]; gain NULL: no norm, only quant. */
+static void norm_quant(const struct bn_forward *f, struct bn_workspace_input *in, uint32_t r,
+		       const float *x, const float *gain, uint32_t cols)
 {
 	const struct bn_vec *vec = f->model->vec;
 	const uint32_t stride = acts_stride(cols);
+	int8_t *q = in->q + (size_t)r * stride;
+
+	in->sum[r] = gain == NULL ? vec->quantize(q, &in->scale[r], x, cols, stride)
+				  : vec->norm_quantize(q, &in->scale[r], x, gain, cols, stride,
+						       f->model->hyper.eps);
+}
+
+/* in[0] = quant(norm(x)) of x [n, cols], the input of one projection. */
+static void quant_one(struct bn_forward *f, uint32_t lane, const float *x, const float *gain,
+		      uint32_t cols) BN_ON_LANE
+{
 	uint32_t from, to;
 
 	my_rows(f, lane, &from, &to);
 	for (uint32_t r = from; r < to; r++) {
-		const float *x = in + r * bn_workspace_stride(cols);
-		int8_t *q = f->w.xq + (size_t)r * stride;
-
-		f->w.sum[r] = gain == NULL ? vec->quantize(q, &f->w.scale[r], x, cols, stride)
-					   : vec->norm_quantize(q, &f->w.scale[r], x, gain, cols,
-								stride, f->model->hyper.eps);
+		norm_quant(f, &f->w.in[0], r, x + r * bn_workspace_stride(cols), gain, cols);
 	}
 }
 
+/* h = norm(x), the input of `count` projections from `first` on, which they share, or of which each
+ * has quant(norm(h)) with a norm of its own. */
+static void quant_shared(struct bn_forward *f, uint32_t lane, const float *gain,
+			 const struct bn_layer *w, enum bn_projection first,
+			 uint32_t count) BN_ON_LANE
+{
+	const struct bn_hyper *hyper = &f->model->hyper;
+	const size_t stride = bn_workspace_stride(hyper->dim);
+	uint32_t from, to;
+
+	if (w->in_norm[first] == NULL) {
+		quant_one(f, lane, f->w.x, gain, hyper->dim);
+		return;
+	}
+	my_rows(f, lane, &from, &to);
+	for (uint32_t r = from; r < to; r++) {
+		float *h = f->w.h + r * stride;
+
+		f->model->vec->rmsnorm(h, f->w.x + r * stride, gain, hyper->dim, hyper->eps);
+		for (uint32_t i = 0; i < count; i++) {
+			norm_quant(f, &f->w.in[i], r, h, w->in_norm[first + i], hyper->dim);
+		}
+	}
+}
+
+/* The matrices [n] of projections that are multiplied side by side, what each of them reads, and
+ * where their products go, out[i] [rows of the batch, rows of w[i]]. */
+struct side_by_side {
+	uint32_t n;
+	const struct bn_matrix *w[BN_WORKSPACE_INPUTS];
+	const struct bn_workspace_input *in[BN_WORKSPACE_INPUTS];
+	float *out[BN_WORKSPACE_INPUTS];
+};
+
+static void put(struct side_by_side *s, const struct bn_matrix *w,
+		const struct bn_workspace_input *in, float *out)
+{
+	s->w[s->n] = w;
+	s->in[s->n] = in;
+	s->out[s->n++] = out;
+}
+
 /*
- * The prepared inputs of matrices [n] that share `acts`, for kernels that want one: those of the
- * same kernel share it too. prepared[i] is NULL where the kernel reads acts itself. All lanes make
- * parts of each, so a lonely row occupies them all.
+ * The prepared inputs of rows [row0, row0 + n), for kernels that want one: those of the same kernel
+ * and the same input share it. prepared[i] is NULL where the kernel reads the input itself. All
+ * lanes make parts of each, so a lonely row occupies them all.
  */
-static void prepare(struct bn_forward *f, uint32_t lane, const struct bn_acts *acts,
-		    const struct bn_matrix *const *w, uint32_t n,
-		    const void *prepared[BN_WORKSPACE_INPUTS]) BN_ON_LANE
+static void prepare(struct bn_forward *f, uint32_t lane, const struct side_by_side *s,
+		    uint32_t row0, uint32_t n, const void *prepared[BN_WORKSPACE_INPUTS]) BN_ON_LANE
 {
 	bool any = false;
 
-	for (uint32_t i = 0; i < n; i++) {
-		const struct bn_kernel *k = w[i]->kernel;
+	for (uint32_t i = 0; i < s->n; i++) {
+		const struct bn_kernel *k = s->w[i]->kernel;
 		uint32_t same = 0, from, to;
 
 		prepared[i] = NULL;
 		if (k->prep == NULL) {
 			continue;
 		}
-		while (w[same]->kernel != k) {
+		while (s->w[same]->kernel != k || s->in[same] != s->in[i]) {
 			same++;
 		}
-		prepared[i] = f->w.prep[same];
+		prepared[i] = f->w.in[same].prep;
 		if (same == i) {
-			bn_team_slice(f->team, lane, acts->n * bn_kernel_pieces(k, acts->cols), 1,
-				      &from, &to);
+			const uint32_t cols = s->w[i]->cols;
+			const struct bn_acts acts = acts_of(s->in[i], cols, row0, n);
+
+			bn_team_slice(f->team, lane, n * bn_kernel_pieces(k, cols), 1, &from, &to);
 			if (from < to) {
-				k->prep(f->w.prep[i], acts, from, to);
+				k->prep(f->w.in[i].prep, &acts, from, to);
 			}
 			any = true;
 		}
@@ -218,56 +282,70 @@ static void mul(struct bn_forward *f, uint32_t lane, const struct bn_acts *acts,
 	}
 }
 
-/* out[i] = W[i] xq, or out[i] += W[i] xq, of matrices [n] that share xq; out[i] [n, rows]. Kernels
- * that want a prepared input get it for BN_WORKSPACE_PREP rows at a time, others all at once. */
-static void mul_all(struct bn_forward *f, uint32_t lane, const struct bn_matrix *const *w,
-		    float *const *out, uint32_t n, bool accumulate) BN_ON_LANE
+/* out[i] = W[i] in[i], or out[i] += W[i] in[i]. Kernels that want a prepared input get it for
+ * BN_WORKSPACE_PREP rows at a time, others all at once. */
+static void mul_all(struct bn_forward *f, uint32_t lane, const struct side_by_side *s,
+		    bool accumulate) BN_ON_LANE
 {
 	uint32_t step = f->n;
 
-	for (uint32_t i = 0; i < n; i++) {
-		if (w[i]->kernel->prep != NULL && step > BN_WORKSPACE_PREP) {
+	for (uint32_t i = 0; i < s->n; i++) {
+		if (s->w[i]->kernel->prep != NULL && step > BN_WORKSPACE_PREP) {
 			step = BN_WORKSPACE_PREP;
 		}
 	}
 	for (uint32_t row = 0; row < f->n; row += step) {
-		const uint32_t left = f->n - row;
-		const struct bn_acts acts = acts_of(f, w[0]->cols, row, left < step ? left : step);
+		const uint32_t left = f->n - row, n = left < step ? left : step;
 		const void *prepared[BN_WORKSPACE_INPUTS];
 
 		if (row > 0) {
 			sync(f, lane); /* nobody reads the last rows' inputs any more */
 		}
-		prepare(f, lane, &acts, w, n, prepared);
-		for (uint32_t i = 0; i < n; i++) {
-			mul(f, lane, &acts, w[i], prepared[i],
-			    out[i] + row * bn_workspace_stride(w[i]->rows), accumulate);
+		prepare(f, lane, s, row, n, prepared);
+		for (uint32_t i = 0; i < s->n; i++) {
+			const struct bn_matrix *w = s->w[i];
+			const struct bn_acts acts = acts_of(s->in[i], w->cols, row, n);
+
+			mul(f, lane, &acts, w, prepared[i],
+			    s->out[i] + row * bn_workspace_stride(w->rows), accumulate);
 		}
 	}
 }
 
-/* q, k, v = Wq xq, Wk xq, Wv xq */
-static void mul_qkv(struct bn_forward *f, uint32_t lane, const struct bn_layer *w) BN_ON_LANE
+/* The input of the i-th of several projections from `first` on, as quant_shared left them. */
+static const struct bn_workspace_input *input_of(const struct bn_forward *f,
+						 const struct bn_layer *w, enum bn_projection first,
+						 uint32_t i)
 {
-	const struct bn_matrix *const in[] = { &w->proj[BN_PROJ_Q], &w->proj[BN_PROJ_K],
-					       &w->proj[BN_PROJ_V] };
-	float *const out[] = { f->w.q, f->w.k, f->w.v };
-
-	mul_all(f, lane, in, out, 3, false);
+	return &f->w.in[w->in_norm[first] != NULL ? i : 0];
 }
 
-/* gate = act(Wgate xq) * (Wup xq). Both matrices are dealt alike, so a lane's columns of the result
+/* q, k, v = Wq h, Wk h, Wv h */
+static void mul_qkv(struct bn_forward *f, uint32_t lane, const struct bn_layer *w) BN_ON_LANE
+{
+	float *const out[] = { f->w.q, f->w.k, f->w.v };
+	struct side_by_side s = { 0 };
+
+	for (uint32_t i = 0; i < 3; i++) {
+		put(&s, &w->proj[BN_PROJ_Q + i], input_of(f, w, BN_PROJ_Q, i), out[i]);
+	}
+	mul_all(f, lane, &s, false);
+}
+
+/* gate = act(Wgate h) * (Wup h). Both matrices are dealt alike, so a lane's columns of the result
  * need nobody else's and there is no sync between product and activation. */
 static void mul_gate(struct bn_forward *f, uint32_t lane, const struct bn_layer *w) BN_ON_LANE
 {
-	const struct bn_matrix *const in[] = { &w->proj[BN_PROJ_GATE], &w->proj[BN_PROJ_UP] };
-	float *const out[] = { f->w.gate, f->w.up };
-	const size_t stride = bn_workspace_stride(in[0]->rows);
+	const struct bn_matrix *gates = &w->proj[BN_PROJ_GATE], *ups = &w->proj[BN_PROJ_UP];
+	const size_t stride = bn_workspace_stride(gates->rows);
+	struct side_by_side s = { 0 };
 	uint32_t from, to;
 
-	bn_assert(in[0]->kernel->row_step == in[1]->kernel->row_step);
-	mul_all(f, lane, in, out, 2, false);
-	bn_team_slice(f->team, lane, in[0]->rows, in[0]->kernel->row_step, &from, &to);
+	bn_assert(gates->kernel->row_step == ups->kernel->row_step);
+	put(&s, gates, input_of(f, w, BN_PROJ_GATE, 0), f->w.gate);
+	put(&s, ups, input_of(f, w, BN_PROJ_GATE, 1), f->w.up);
+	mul_all(f, lane, &s, false);
+	bn_team_slice(f->team, lane, gates->rows, gates->kernel->row_step, &from, &to);
 	for (uint32_t r = 0; r < f->n && from < to; r++) {
 		float *gate = f->w.gate + r * stride + from;
 
@@ -276,28 +354,62 @@ static void mul_gate(struct bn_forward *f, uint32_t lane, const struct bn_layer 
 	}
 }
 
-/* x = x + W xq */
-static void mul_add(struct bn_forward *f, uint32_t lane, const struct bn_matrix *w) BN_ON_LANE
+/* x = x + W in, or x = x + norm(W in) */
+static void mul_add(struct bn_forward *f, uint32_t lane, const struct bn_matrix *w,
+		    const float *post_norm) BN_ON_LANE
 {
-	float *const out[] = { f->w.x };
+	const struct bn_hyper *hyper = &f->model->hyper;
+	const size_t stride = bn_workspace_stride(hyper->dim);
+	struct side_by_side s = { 0 };
+	uint32_t from, to;
 
-	mul_all(f, lane, &w, out, 1, true);
+	put(&s, w, &f->w.in[0], post_norm == NULL ? f->w.x : f->w.h);
+	mul_all(f, lane, &s, post_norm == NULL);
+	sync(f, lane);
+	if (post_norm == NULL) {
+		return;
+	}
+	my_rows(f, lane, &from, &to);
+	for (uint32_t r = from; r < to; r++) {
+		float *h = f->w.h + r * stride, *x = f->w.x + r * stride;
+
+		f->model->vec->rmsnorm(h, h, post_norm, hyper->dim, hyper->eps);
+		for (uint32_t i = 0; i < hyper->dim; i++) {
+			x[i] += h[i];
+		}
+	}
+	sync(f, lane);
+}
+
+/* The head [head_dim] of row r behind its norm, if it has one, and turned. */
+static void turn(const struct bn_forward *f, uint32_t layer, uint32_t r, float *head,
+		 const float *gain)
+{
+	const struct bn_hyper *h = &f->model->hyper;
+	const struct bn_workspace_angles *a = &f->w.angles[bn_hyper_is_local(h, layer)];
+	const size_t at = r * bn_workspace_stride(h->head_dim / 2);
+
+	if (gain != NULL) {
+		f->model->vec->rmsnorm(head, head, gain, h->head_dim, h->eps);
+	}
+	f->model->vec->rope(head, a->cos + at, a->sin + at, 1, h->head_dim, h->rot, h->rope);
 }
 
 /* Query heads [h0, h1) of row r turn and take the factor of the scores. */
-static void turn_q(struct bn_forward *f, uint32_t r, uint32_t h0, uint32_t h1)
+static void turn_q(struct bn_forward *f, uint32_t layer, uint32_t r, uint32_t h0, uint32_t h1)
 {
 	const struct bn_hyper *h = &f->model->hyper;
-	const size_t angles = r * bn_workspace_stride(h->head_dim / 2);
+	const float *gain = f->model->weights.layers[layer].q_norm;
 	const float scale = 1.0f / sqrtf((float)h->head_dim);
-	const size_t n = (size_t)(h1 - h0) * h->head_dim;
-	float *q =
-		f->w.q + r * bn_workspace_stride(h->heads * h->head_dim) + (size_t)h0 * h->head_dim;
+	float *row = f->w.q + r * bn_workspace_stride(h->heads * h->head_dim);
 
-	f->model->vec->rope(q, f->w.cos + angles, f->w.sin + angles, h1 - h0, h->head_dim, h->rot,
-			    h->rope);
-	for (size_t i = 0; i < n; i++) {
-		q[i] *= scale;
+	for (uint32_t i = h0; i < h1; i++) {
+		float *q = row + (size_t)i * h->head_dim;
+
+		turn(f, layer, r, q, gain);
+		for (uint32_t d = 0; d < h->head_dim; d++) {
+			q[d] *= scale;
+		}
 	}
 }
 
@@ -305,16 +417,15 @@ static void turn_q(struct bn_forward *f, uint32_t r, uint32_t h0, uint32_t h1)
 static void store_kv(struct bn_forward *f, uint32_t layer, uint32_t r, uint32_t h0, uint32_t h1)
 {
 	const struct bn_hyper *h = &f->model->hyper;
+	const float *gain = f->model->weights.layers[layer].k_norm;
 	const struct bn_row *row = &f->batch->rows[r];
 	const struct bn_kv *kv = &row->seq->kv;
-	const size_t angles = r * bn_workspace_stride(h->head_dim / 2);
 	const size_t at = r * bn_workspace_stride(h->kv_heads * h->head_dim);
 
 	for (uint32_t i = h0; i < h1; i++) {
 		float *k = f->w.k + at + (size_t)i * h->head_dim;
 
-		f->model->vec->rope(k, f->w.cos + angles, f->w.sin + angles, 1, h->head_dim, h->rot,
-				    h->rope);
+		turn(f, layer, r, k, gain);
 		f->model->vec->to_half(bn_kv_k(kv, layer, i, row->position), k, h->head_dim);
 		f->model->vec->to_half(bn_kv_v(kv, layer, i, row->position),
 				       f->w.v + at + (size_t)i * h->head_dim, h->head_dim);
@@ -336,7 +447,7 @@ static void rope_store(struct bn_forward *f, uint32_t lane, uint32_t layer) BN_O
 		const uint32_t end = begin + (left < rest ? left : rest);
 
 		if (begin < h->heads) {
-			turn_q(f, r, begin, end < h->heads ? end : h->heads);
+			turn_q(f, layer, r, begin, end < h->heads ? end : h->heads);
 		}
 		if (end > h->heads) {
 			store_kv(f, layer, r, begin > h->heads ? begin - h->heads : 0,
@@ -346,8 +457,8 @@ static void rope_store(struct bn_forward *f, uint32_t lane, uint32_t layer) BN_O
 	}
 }
 
-/* Attention of `count` query heads from h0, which share a KV head, of row r over all positions up
- * to its own, in blocks of absolute positions. */
+/* Attention of `count` query heads from h0, which share a KV head, of row r over the positions up
+ * to its own that the layer sees, in blocks of absolute positions. */
 static void attend_heads(struct bn_forward *f, uint32_t layer, uint32_t r, uint32_t h0,
 			 uint32_t count)
 {
@@ -357,6 +468,7 @@ static void attend_heads(struct bn_forward *f, uint32_t layer, uint32_t r, uint3
 	const size_t at =
 		r * bn_workspace_stride(h->heads * h->head_dim) + (size_t)h0 * h->head_dim;
 	const uint32_t positions = row->position + 1;
+	const bool local = bn_hyper_is_local(h, layer) && positions > h->window;
 	struct bn_attend_state state[BN_GROUP_MAX];
 	float acc[BN_GROUP_MAX * BN_HEAD_DIM_MAX];
 
@@ -364,13 +476,14 @@ static void attend_heads(struct bn_forward *f, uint32_t layer, uint32_t r, uint3
 		state[i] = (struct bn_attend_state){ .max = -INFINITY, .sum = 0.0f };
 	}
 	memset(acc, 0, (size_t)count * h->head_dim * sizeof(float));
-	for (uint32_t p = 0; p < positions; p += BN_ATTEND_BLOCK) {
-		const uint32_t left = positions - p;
+	for (uint32_t p = local ? positions - h->window : 0; p < positions;) {
+		const uint32_t left = positions - p, block = BN_ATTEND_BLOCK - p % BN_ATTEND_BLOCK;
+		const uint32_t n = left < block ? left : block;
 
 		f->model->vec->attend(
 			state, acc, f->w.q + at, bn_kv_k(&row->seq->kv, layer, kv_head, p),
-			bn_kv_v(&row->seq->kv, layer, kv_head, p),
-			left < BN_ATTEND_BLOCK ? left : BN_ATTEND_BLOCK, count, h->head_dim);
+			bn_kv_v(&row->seq->kv, layer, kv_head, p), n, count, h->head_dim);
+		p += n;
 	}
 	for (uint32_t i = 0; i < count; i++) {
 		f->model->vec->attend_finish(f->w.ctx + at + (size_t)i * h->head_dim,
@@ -400,6 +513,7 @@ static uint64_t ceil_div(uint64_t a, uint64_t b)
 /*
  * ctx = attention. A (row, head) reads position + 1 places, so the lanes share f->work, the sum of
  * all: those pairs are mine whose first place, when all are laid end to end, falls into my part.
+ * Windows are left out of the reckoning: it only has to be the same on every lane.
  */
 static void attend(struct bn_forward *f, uint32_t lane, uint32_t layer) BN_ON_LANE
 {
@@ -455,6 +569,12 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* The final state of a row that has an output. */
+static const float *last_of(const struct bn_forward *f, uint32_t row)
+{
+	return f->w.last + f->w.output_of[row] * bn_workspace_stride(f->model->hyper.dim);
+}
+
 /* Moves the sequences on; each belongs to one lane, so this is the one place where a sequence is
  * touched off the lead. */
 static void harvest(struct bn_forward *f, uint32_t lane) BN_ON_LANE
@@ -474,6 +594,14 @@ static void harvest(struct bn_forward *f, uint32_t lane) BN_ON_LANE
 			continue;
 		}
 		bn_sequence_fed(seq, r - first, f->start_ns, now);
+		for (uint32_t i = first; i < r; i++) {
+			if (f->batch->rows[i].output == BN_ROW_POOL) {
+				bn_sequence_pool(seq, last_of(f, i));
+			}
+		}
+		if (f->model->pooling != BN_POOL_NONE && seq->n_past == seq->n_prompt) {
+			bn_sequence_pooled(seq);
+		}
 		if (f->batch->rows[r - 1].output == BN_ROW_SAMPLE) {
 			bn_sequence_accept(seq, bn_forward_logits(f, r - 1),
 					   f->w.scratch + (size_t)lane * f->model->vocab, now);
@@ -489,11 +617,11 @@ static void run_lane(void *arg, uint32_t lane) BN_ON_LANE
 	const struct bn_model *m = f->model;
 	const struct bn_hyper *h = &m->hyper;
 
-	embed(f, lane); /* and norm_quant below deal rows alike: no sync between them */
+	embed(f, lane); /* and quant_shared below deal rows alike: no sync between them */
 	for (uint32_t l = 0; l < h->layers; l++) {
 		const struct bn_layer *w = &m->weights.layers[l];
 
-		norm_quant(f, lane, f->w.x, w->attn_norm, h->dim);
+		quant_shared(f, lane, w->attn_norm, w, BN_PROJ_Q, 3);
 		sync(f, lane);
 		mul_qkv(f, lane, w);
 		sync(f, lane);
@@ -501,22 +629,22 @@ static void run_lane(void *arg, uint32_t lane) BN_ON_LANE
 		sync(f, lane);
 		attend(f, lane, l);
 		sync(f, lane);
-		norm_quant(f, lane, f->w.ctx, w->attn_sub_norm, h->heads * h->head_dim);
+		quant_one(f, lane, f->w.ctx, w->in_norm[BN_PROJ_O], h->heads * h->head_dim);
 		sync(f, lane);
-		mul_add(f, lane, &w->proj[BN_PROJ_O]);
-		sync(f, lane);
-		norm_quant(f, lane, f->w.x, w->ffn_norm, h->dim);
+		mul_add(f, lane, &w->proj[BN_PROJ_O], w->post_attn_norm);
+		quant_shared(f, lane, w->ffn_norm, w, BN_PROJ_GATE, 2);
 		sync(f, lane);
 		mul_gate(f, lane, w);
 		sync(f, lane);
-		norm_quant(f, lane, f->w.gate, w->ffn_sub_norm, h->ffn);
+		quant_one(f, lane, f->w.gate, w->in_norm[BN_PROJ_DOWN], h->ffn);
 		sync(f, lane);
-		mul_add(f, lane, &w->proj[BN_PROJ_DOWN]);
-		sync(f, lane);
+		mul_add(f, lane, &w->proj[BN_PROJ_DOWN], w->post_ffn_norm);
 	}
 	if (f->n_outputs > 0) {
 		norm_outputs(f, lane);
 		sync(f, lane);
+	}
+	if (f->n_outputs > 0 && m->pooling == BN_POOL_NONE) {
 		mul_head(f, lane);
 		sync(f, lane);
 	}
@@ -552,6 +680,7 @@ uint64_t bn_forward_step(struct bn_forward *fw, struct bn_batch *batch, struct b
 
 const float *bn_forward_logits(const struct bn_forward *fw, uint32_t row)
 {
-	bn_assert(row < fw->n && fw->batch->rows[row].output != BN_ROW_NONE);
+	bn_assert(row < fw->n && fw->model->pooling == BN_POOL_NONE);
+	bn_assert(fw->batch->rows[row].output != BN_ROW_NONE);
 	return fw->w.logits + fw->w.output_of[row] * bn_workspace_stride(fw->model->vocab);
 }

@@ -47,7 +47,8 @@ void bn_forward_free(struct bn_forward *fw) BN_ON_ANY;
 
 /*
  * Runs one step: writes K and V of every row, moves every sequence's n_past on, and has each
- * sequence whose last token was fed accept its next one (bn_sequence_accept). The batch must be of
+ * sequence whose last token was fed accept its next one (bn_sequence_accept), or, where the model
+ * makes vectors, take the states it pools (bn_sequence_pool). The batch must be of
  * this model and within the configuration, not empty; the team must have no more lanes than
  * configured. Numbers that are not finite end only the sequence they belong to. Allocates nothing,
  * cannot fail. Returns the nanoseconds it took.
@@ -56,7 +57,7 @@ uint64_t bn_forward_step(struct bn_forward *fw, struct bn_batch *batch,
 			 struct bn_team *team) BN_ON_LEAD;
 
 /* After a step: the logits [model->vocab] of row `row`, which has an output; until the next step.
- */
+ * Not of a model that makes vectors. */
 const float *bn_forward_logits(const struct bn_forward *fw, uint32_t row) BN_ON_ANY;
 
 #endif

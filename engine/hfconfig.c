@@ -11,6 +11,8 @@
 #include <strings.h>
 #include <unistd.h>
 
+enum { WINDOW_PERIOD = 6 }; /* of Gemma 3 where the file does not say */
+
 static const char config_name[] = "config.json";
 static const char generation_name[] = "generation_config.json";
 
@@ -32,12 +34,28 @@ static enum bn_status u32(struct reader *r, const char *key, uint32_t max, uint3
 
 /* --- what it is ------------------------------------------------------------------------------ */
 
+static const struct {
+	const char *model_type, *architecture;
+} backbones[] = {
+	{ "qwen3", "qwen3" },
+	{ "gemma3_text", "gemma3" },
+};
+
 static enum bn_status read_class(struct reader *r)
 {
 	const json_t *list = bn_json_get(r->root, "architectures");
 	const char *name = json_string_value(json_array_get(list, 0));
 	const char *type = json_string_value(bn_json_get(r->root, "model_type"));
 
+	/* The models of vectors come as bare backbones of classes of several names. */
+	for (size_t i = 0; type != NULL && i < sizeof(backbones) / sizeof(backbones[0]); i++) {
+		if (strcmp(type, backbones[i].model_type) == 0) {
+			const char *arch = backbones[i].architecture;
+
+			r->c->embeds = bn_family_architecture(arch, strlen(arch));
+			return BN_OK;
+		}
+	}
 	if (name == NULL) {
 		return bn_fail(
 			r->err, BN_E_FORMAT,
@@ -54,7 +72,8 @@ static enum bn_status read_class(struct reader *r)
 	}
 	return bn_fail(r->err, BN_E_NOT_SUPPORTED,
 		       "a model of class '%.48s' (model_type '%.32s') is not supported; "
-		       "BitNetForCausalLM and LlamaForCausalLM with ternary weights are",
+		       "BitNetForCausalLM and LlamaForCausalLM with ternary weights are, and "
+		       "BitNet-embedding",
 		       name, type != NULL ? type : "not given");
 }
 
@@ -71,11 +90,11 @@ static enum bn_status refuse_other_graphs(struct reader *r)
 		{ "num_local_experts", "a mixture of experts", true },
 		{ "num_experts", "a mixture of experts", true },
 		{ "n_routed_experts", "a mixture of experts", true },
-		{ "sliding_window", "a sliding attention window", false },
 		{ "q_lora_rank", "compressed attention", false },
 		{ "final_logit_softcapping", "softened logits", false },
 		{ "attn_logit_softcapping", "softened attention", false },
 		{ "is_encoder_decoder", "an encoder", false },
+		{ "use_bidirectional_attention", "attention to what follows", false },
 	};
 
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
@@ -93,6 +112,78 @@ static enum bn_status refuse_other_graphs(struct reader *r)
 	}
 	return BN_OK;
 }
+
+/* --- windows --------------------------------------------------------------------------------- */
+
+/* Which of the layers see everything must be every n-th: that is what GGUF can say. */
+static enum bn_status read_layer_types(struct reader *r, const json_t *list)
+{
+	struct bn_hfconfig *c = r->c;
+	const size_t n = json_array_size(list);
+	size_t i;
+	json_t *type;
+	bool regular = n == c->layers;
+
+	c->window_period = 0;
+	json_array_foreach(list, i, type)
+	{
+		const char *word = json_string_value(type);
+		const bool full = word != NULL && strcmp(word, "full_attention") == 0;
+
+		if (!full && (word == NULL || strcmp(word, "sliding_attention") != 0)) {
+			return bn_fail(r->err, BN_E_NOT_SUPPORTED,
+				       "'layer_types' has '%.32s'; bnd knows full_attention and "
+				       "sliding_attention",
+				       word != NULL ? word : "something else");
+		}
+		if (full && c->window_period == 0) {
+			c->window_period = (uint32_t)i + 1;
+		}
+		regular &= full == (c->window_period != 0 && (i + 1) % c->window_period == 0);
+	}
+	if (!regular) {
+		return bn_fail(r->err, BN_E_NOT_SUPPORTED,
+			       "'layer_types' is not one of every n-th of the %u layers with full "
+			       "attention",
+			       c->layers);
+	}
+	if (c->window_period == 0) {
+		c->window_period = c->layers + 1; /* none of them */
+	}
+	return BN_OK;
+}
+
+static enum bn_status read_windows(struct reader *r)
+{
+	struct bn_hfconfig *c = r->c;
+	const json_t *window = bn_json_get(r->root, "sliding_window");
+	const json_t *use = bn_json_get(r->root, "use_sliding_window");
+	const json_t *types = bn_json_get(r->root, "layer_types");
+	enum bn_status status;
+
+	if (window == NULL || json_is_false(use) ||
+	    (json_is_integer(window) && json_integer_value(window) == 0)) {
+		return BN_OK;
+	}
+	if (c->embeds == NULL || !c->embeds->may_slide) {
+		return bn_fail(r->err, BN_E_NOT_SUPPORTED,
+			       "'sliding_window' is set: bnd does not run models with a sliding "
+			       "attention window");
+	}
+	status = u32(r, "sliding_window", INT32_MAX, &c->window);
+	c->window_period = WINDOW_PERIOD;
+	if (status == BN_OK && types != NULL) {
+		status = read_layer_types(r, types);
+	} else if (status == BN_OK && has(r, "sliding_window_pattern")) {
+		status = u32(r, "sliding_window_pattern", BN_HYPER_MAX_LAYERS, &c->window_period);
+	}
+	if (status == BN_OK && c->window_period == 1) {
+		c->window = 0; /* every layer sees everything */
+	}
+	return status;
+}
+
+/* --- rope ------------------------------------------------------------------------------------ */
 
 /* The word for "no scaling", under its two keys. */
 static enum bn_status refuse_rope_scaling(struct reader *r, const json_t *rope, const char *key)
@@ -115,22 +206,56 @@ static enum bn_status refuse_rope_scaling(struct reader *r, const json_t *rope, 
 
 /* --- numbers --------------------------------------------------------------------------------- */
 
+/* "rope_theta" of an object, if it is there. */
+static enum bn_status read_base(struct reader *r, const json_t *object, const char *key,
+				double *out)
+{
+	return bn_json_get(object, key) == NULL ? BN_OK
+						: bn_json_real(object, key, 1.0, 1e9, out, r->err);
+}
+
+/* Newer files keep base and scaling in one object, those of models with windows one for each kind
+ * of layer. */
+static enum bn_status read_rope_parameters(struct reader *r, const json_t *parameters)
+{
+	const json_t *full = bn_json_get(parameters, "full_attention");
+	const json_t *local = bn_json_get(parameters, "sliding_attention");
+	enum bn_status status;
+
+	if (full == NULL && local == NULL) {
+		status = refuse_rope_scaling(r, parameters, "rope_parameters");
+		return status == BN_OK ? read_base(r, parameters, "rope_theta", &r->c->rope_base)
+				       : status;
+	}
+	status = refuse_rope_scaling(r, full, "rope_parameters");
+	if (status == BN_OK) {
+		status = refuse_rope_scaling(r, local, "rope_parameters");
+	}
+	if (status == BN_OK) {
+		status = read_base(r, full, "rope_theta", &r->c->rope_base);
+	}
+	return status == BN_OK ? read_base(r, local, "rope_theta", &r->c->window_rope_base)
+			       : status;
+}
+
 static enum bn_status read_rope(struct reader *r)
 {
-	/* Newer files keep both in one object. */
-	const json_t *parameters = bn_json_get(r->root, "rope_parameters");
+	struct bn_hfconfig *c = r->c;
 	enum bn_status status =
 		refuse_rope_scaling(r, bn_json_get(r->root, "rope_scaling"), "rope_scaling");
-	double partial = 1.0;
+	double partial = 1.0, scalar = (double)c->head_dim;
 
+	/* The defaults of the classes. */
+	c->rope_base = c->embeds != NULL && c->embeds->may_slide ? 1000000.0 : 10000.0;
+	c->window_rope_base = 10000.0;
 	if (status == BN_OK) {
-		status = refuse_rope_scaling(r, parameters, "rope_parameters");
+		status = read_rope_parameters(r, bn_json_get(r->root, "rope_parameters"));
 	}
-	r->c->rope_base = 10000.0; /* the default of the class */
-	if (status == BN_OK && has(r, "rope_theta")) {
-		status = bn_json_real(r->root, "rope_theta", 1.0, 1e9, &r->c->rope_base, r->err);
-	} else if (status == BN_OK && bn_json_get(parameters, "rope_theta") != NULL) {
-		status = bn_json_real(parameters, "rope_theta", 1.0, 1e9, &r->c->rope_base, r->err);
+	if (status == BN_OK) {
+		status = read_base(r, r->root, "rope_theta", &c->rope_base);
+	}
+	if (status == BN_OK) {
+		status = read_base(r, r->root, "rope_local_base_freq", &c->window_rope_base);
 	}
 	if (status == BN_OK && has(r, "partial_rotary_factor")) {
 		status = bn_json_real(r->root, "partial_rotary_factor", 0.0, 1.0, &partial, r->err);
@@ -138,6 +263,15 @@ static enum bn_status read_rope(struct reader *r)
 	if (status == BN_OK && partial != 1.0) {
 		return bn_fail(r->err, BN_E_NOT_SUPPORTED,
 			       "'partial_rotary_factor' is %g: bnd turns whole heads", partial);
+	}
+	if (status == BN_OK && has(r, "query_pre_attn_scalar")) {
+		status = bn_json_real(r->root, "query_pre_attn_scalar", 1e-6, 1e9, &scalar, r->err);
+	}
+	if (status == BN_OK && scalar != (double)c->head_dim) {
+		return bn_fail(r->err, BN_E_NOT_SUPPORTED,
+			       "'query_pre_attn_scalar' is %g; bnd runs models where it is the "
+			       "length of a head, %u",
+			       scalar, c->head_dim);
 	}
 	return status;
 }
@@ -215,12 +349,14 @@ static enum bn_status read_dims(struct reader *r)
 
 static enum bn_status read_activation(struct reader *r)
 {
+	/* Gemma 3 has the other name, and perhaps both. */
+	const char *key = has(r, "hidden_activation") ? "hidden_activation" : "hidden_act";
 	const char *word;
 	enum bn_status status;
 
-	/* The defaults of the two classes of transformers; 1bitLLM's own class has Llama's. */
-	r->c->activation = BN_ACT_SILU;
-	if (!has(r, "hidden_act")) {
+	/* The defaults of the classes of transformers; 1bitLLM's own class has Llama's. */
+	r->c->activation = r->c->embeds != NULL ? r->c->embeds->activation : BN_ACT_SILU;
+	if (!has(r, key)) {
 		const char *type = json_string_value(bn_json_get(r->root, "model_type"));
 
 		if (r->c->bitnet_class && type != NULL && strcmp(type, "bitnet") == 0) {
@@ -228,10 +364,11 @@ static enum bn_status read_activation(struct reader *r)
 		}
 		return BN_OK;
 	}
-	status = bn_json_string(r->root, "hidden_act", &word, r->err);
+	status = bn_json_string(r->root, key, &word, r->err);
 	if (status == BN_OK && !bn_family_parse_activation(word, strlen(word), &r->c->activation)) {
 		return bn_fail(r->err, BN_E_NOT_SUPPORTED,
-			       "'hidden_act' is '%.32s'; bnd knows silu and relu2", word);
+			       "'%s' is '%.32s'; bnd knows silu, relu2 and gelu_pytorch_tanh", key,
+			       word);
 	}
 	return status;
 }
@@ -387,8 +524,8 @@ static void read_source(struct reader *r)
 static enum bn_status read_config(struct reader *r)
 {
 	static enum bn_status (*const steps[])(struct reader *) = {
-		read_class,      refuse_other_graphs, read_dims, read_rope,
-		read_activation, read_quantization,   read_eos,
+		read_class, refuse_other_graphs, read_dims,         read_windows,
+		read_rope,  read_activation,     read_quantization, read_eos,
 	};
 	enum bn_status status = BN_OK;
 	bool tied = false;

@@ -29,9 +29,13 @@ enum bn_tied { BN_TIED_UNKNOWN, BN_TIED_NO, BN_TIED_YES };
 /* Plain value. */
 struct bn_hfconfig {
 	bool bitnet_class; /* BitNetForCausalLM in any spelling, not LlamaForCausalLM */
+	const struct bn_architecture *embeds; /* of a model of vectors, by model_type; else NULL */
 	bool says_ternary; /* something in it says that the weights are ternary */
 	uint32_t layers, dim, ffn, heads, kv_heads, head_dim, vocab, context;
 	double eps, rope_base;
+	/* As struct bn_hyper has them: windows of Gemma 3. */
+	uint32_t window, window_period;
+	double window_rope_base;
 	enum bn_activation activation;
 	enum bn_linear_class linear;
 	enum bn_tied tied;

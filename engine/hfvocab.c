@@ -4,6 +4,7 @@
 #include "engine/hfmerges.h"
 #include "engine/hfprogram.h"
 #include "engine/json.h"
+#include "engine/pretokenize.h"
 #include "engine/sentencepiece.h"
 
 #include <fcntl.h>
@@ -353,6 +354,23 @@ static enum bn_status choose_pre(struct builder *b)
 	return BN_OK;
 }
 
+/* GGUF does not say whether texts are composed: the splitter's name stands for that too. */
+static void tell_normalizer(struct builder *b)
+{
+	const char *normalizer = bn_hfprogram_normalizer(b->s->tokenizer);
+	const bool asked = normalizer != NULL && strcmp(normalizer, "NFC") == 0;
+	const bool done = bn_pretokenizer_find(b->v->pre, strlen(b->v->pre))->nfc;
+
+	if (done && !asked) {
+		notice(b->v, "tokenizer.json does not ask for NFC; bnd composes texts for '%s'",
+		       b->v->pre);
+	}
+	if (normalizer != NULL && !(asked && done)) {
+		notice(b->v, "tokenizer.json normalizes texts (%.40s); bnd takes them as they are",
+		       normalizer);
+	}
+}
+
 /* --- tokenizer.json: the model --------------------------------------------------------------- */
 
 static enum bn_status put_vocab(struct builder *b, json_t *model)
@@ -422,7 +440,6 @@ static enum bn_status use_merges(struct builder *b, const json_t *model)
 static enum bn_status build_json(struct builder *b, uint32_t rows)
 {
 	json_t *model = json_object_get(b->s->tokenizer, "model");
-	const char *normalizer = bn_hfprogram_normalizer(b->s->tokenizer);
 	enum bn_status status = bn_hfprogram_kind(b->s->tokenizer, &b->v->kind, b->err);
 
 	if (status == BN_OK) {
@@ -448,11 +465,11 @@ static enum bn_status build_json(struct builder *b, uint32_t rows)
 		b->v->pre = "default";
 		return BN_OK;
 	}
-	if (normalizer != NULL) {
-		notice(b->v, "tokenizer.json normalizes texts (%.40s); bnd takes them as they are",
-		       normalizer);
+	status = choose_pre(b);
+	if (status == BN_OK) {
+		tell_normalizer(b);
 	}
-	return choose_pre(b);
+	return status;
 }
 
 static enum bn_status build_spm(struct builder *b, const struct bn_sentencepiece *sp, uint32_t rows)
@@ -539,6 +556,9 @@ static bool read_program_specials(struct builder *b)
 	b->v->add_eos = last != NULL;
 	if (first != NULL && b->v->bos == BN_TOKEN_NONE) {
 		b->v->bos = bn_hfvocab_find(b->v, first);
+	}
+	if (last != NULL && bn_hfvocab_find(b->v, last) != BN_TOKEN_NONE) {
+		b->v->eos = bn_hfvocab_find(b->v, last);
 	}
 	return true;
 }

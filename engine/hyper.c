@@ -2,11 +2,14 @@
 
 #include "proto/assert.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { KEY_BYTES = 128 };
+enum { KEY_BYTES = 128, WINDOW_PERIOD = 6 };
+
+#define WINDOW_ROPE_BASE 10000.0f /* of layers that see a window */
 
 /* The directory with the prefix of its architecture, and where to complain. */
 struct reader {
@@ -229,26 +232,94 @@ static bool read_activation(struct reader *r, struct bn_hyper *h)
 		return false;
 	}
 	if (!bn_family_parse_activation(text.p, text.n, &h->activation)) {
-		bn_fail(r->err, BN_E_NOT_SUPPORTED, "%s is '%.*s'; bnd knows silu and relu2",
-			r->key, (int)(text.n < 32 ? text.n : 32), text.p);
+		bn_fail(r->err, BN_E_NOT_SUPPORTED,
+			"%s is '%.*s'; bnd knows silu, relu2 and gelu_pytorch_tanh", r->key,
+			(int)(text.n < 32 ? text.n : 32), text.p);
 		return false;
 	}
 	return true;
 }
 
+/*
+ * The converter of BitNet-embedding writes no window, and none is run then; llama.cpp's writes the
+ * window of Gemma 3 but neither the period nor the other base, which are the same in all of its
+ * models.
+ */
+static bool read_windows(struct reader *r, struct bn_hyper *h)
+{
+	float base = WINDOW_ROPE_BASE;
+
+	h->window_period = WINDOW_PERIOD;
+	if (!maybe_u32(r, "attention.sliding_window", 0, UINT32_MAX, &h->window)) {
+		return false;
+	}
+	if (h->window == 0) {
+		return true;
+	}
+	if (!r->arch->may_slide) {
+		bn_fail(r->err, BN_E_NOT_SUPPORTED,
+			"%s is %u: a sliding attention window is not supported in this architecture",
+			key_of(r, "attention.sliding_window"), h->window);
+		return false;
+	}
+	if (!maybe_u32(r, "attention.sliding_window_pattern", 1, BN_HYPER_MAX_LAYERS,
+		       &h->window_period) ||
+	    !maybe_f32(r, "rope.freq_base_swa", 1.0f, 1e9f, &base)) {
+		return false;
+	}
+	h->window_rope_base = (double)base;
+	return true;
+}
+
+/* Numbers of <arch>.pooling_type. */
+static bool read_pooling(struct reader *r, struct bn_hyper *h)
+{
+	static const enum bn_pooling poolings[] = { BN_POOL_NONE, BN_POOL_MEAN, BN_POOL_FIRST,
+						    BN_POOL_LAST };
+	uint32_t type;
+
+	h->embed_scale = r->arch->scales_embedding ? sqrtf((float)h->dim) : 1.0f;
+	if (!r->arch->embeds) {
+		return true;
+	}
+	if (!need_u32(r, "pooling_type", 0, UINT32_MAX, &type)) {
+		return false;
+	}
+	if (type == 0 || type >= sizeof(poolings) / sizeof(poolings[0])) {
+		bn_fail(r->err, BN_E_NOT_SUPPORTED,
+			"%s is %u; models of this architecture make vectors in bnd: 1 (mean), 2 "
+			"(first token) or 3 (last token)",
+			key_of(r, "pooling_type"), type);
+		return false;
+	}
+	h->pooling = poolings[type];
+	return true;
+}
+
 /* Graphs that share our architecture words but not our graph. */
-static bool refuse_other_graphs(struct reader *r)
+static bool refuse_other_graphs(struct reader *r, const struct bn_hyper *h)
 {
 	static const struct {
 		const char *name;
 		const char *what;
 	} zero[] = {
 		{ "expert_count", "a mixture of experts" },
-		{ "attention.sliding_window", "a sliding attention window" },
 		{ "attention.q_lora_rank", "compressed attention" },
 	};
+	const float scale = 1.0f / sqrtf((float)h->head_dim);
+	float stated = scale;
 	bool flag = false;
 
+	if (!maybe_f32(r, "attention.scale", 0.0f, 1e6f, &stated)) {
+		return false;
+	}
+	/* 0 is how some converters write "the usual". */
+	if (stated != 0.0f && fabsf(stated - scale) > 1e-5f * scale) {
+		bn_fail(r->err, BN_E_NOT_SUPPORTED,
+			"%s is %g; bnd runs models with 1 / sqrt(key length), %g",
+			key_of(r, "attention.scale"), (double)stated, (double)scale);
+		return false;
+	}
 	for (size_t i = 0; i < sizeof(zero) / sizeof(zero[0]); i++) {
 		uint32_t n = 0;
 
@@ -299,7 +370,8 @@ enum bn_status bn_hyper_read(struct bn_hyper *out, const struct bn_gguf *gguf, s
 	h.eps = r.arch->default_eps;
 	/* An eps of zero would divide zero by zero on a zero row; above 0.1 it is no epsilon. */
 	if (!read_vocab(&r, &h) || !read_dims(&r, &h) || !read_heads(&r, &h) ||
-	    !read_rope(&r, &h) || !read_activation(&r, &h) || !refuse_other_graphs(&r) ||
+	    !read_rope(&r, &h) || !read_activation(&r, &h) || !read_windows(&r, &h) ||
+	    !read_pooling(&r, &h) || !refuse_other_graphs(&r, &h) ||
 	    !maybe_f32(&r, "attention.layer_norm_rms_epsilon", 1e-30f, 0.1f, &h.eps)) {
 		return r.err->status;
 	}

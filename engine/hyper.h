@@ -7,15 +7,17 @@
  *
  * Everything wrong is an error that names the key, the value and what would be right:
  * BN_E_FORMAT for a file that contradicts itself, BN_E_NOT_SUPPORTED for one that is sound but is
- * not what bnd runs (another architecture, mixture of experts, rope scaling, a sliding window).
+ * not what bnd runs (another architecture, mixture of experts, rope scaling, an encoder).
  */
 #ifndef BN_ENGINE_HYPER_H
 #define BN_ENGINE_HYPER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/family.h"
 #include "engine/gguf.h"
+#include "engine/pooling.h"
 #include "engine/shape.h"
 #include "kernels/vec.h"
 #include "proto/error.h"
@@ -45,7 +47,20 @@ struct bn_hyper {
 	double rope_base;
 	enum bn_rope_style rope;
 	enum bn_activation activation;
+	float embed_scale;       /* of the token's row; 1: as it is                       */
+	enum bn_pooling pooling; /* NONE: it generates                                    */
+	/* Gemma 3's sliding windows: every period-th layer sees all of the past, the others the
+	 * last `window` positions, themselves included, and turn by another base. */
+	uint32_t window; /* 0: every layer sees all */
+	uint32_t window_period;
+	double window_rope_base;
 };
+
+/* Whether a layer sees the window only. */
+static inline bool bn_hyper_is_local(const struct bn_hyper *h, uint32_t layer)
+{
+	return h->window > 0 && (layer + 1) % h->window_period != 0;
+}
 
 /* Fills *out from the directory. See the errors above; *out is untouched on failure. Helper. */
 BN_MUST_USE enum bn_status bn_hyper_read(struct bn_hyper *out, const struct bn_gguf *gguf,

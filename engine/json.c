@@ -76,8 +76,8 @@ static enum bn_status walk(const char *text, size_t n, unsigned max_depth, struc
 	return BN_OK;
 }
 
-enum bn_status bn_json_parse(json_t **out, const char *text, size_t n, unsigned max_depth,
-			     struct bn_error *err)
+static enum bn_status parse(json_t **out, const char *text, size_t n, unsigned max_depth, bool list,
+			    struct bn_error *err)
 {
 	json_error_t why;
 	json_t *root;
@@ -91,15 +91,23 @@ enum bn_status bn_json_parse(json_t **out, const char *text, size_t n, unsigned 
 		return bn_fail(err, BN_E_FORMAT, "not valid JSON: line %d, column %d: %s", why.line,
 			       why.column, why.text);
 	}
-	if (!json_is_object(root)) {
+	if (list ? !json_is_array(root) : !json_is_object(root)) {
 		json_decref(root);
-		return bn_fail(err, BN_E_FORMAT, "the JSON text is not an object '{...}'");
+		return bn_fail(err, BN_E_FORMAT, "the JSON text is not %s",
+			       list ? "an array '[...]'" : "an object '{...}'");
 	}
 	*out = root;
 	return BN_OK;
 }
 
-static enum bn_status load(json_t **out, const struct bn_file *file, struct bn_error *err)
+enum bn_status bn_json_parse(json_t **out, const char *text, size_t n, unsigned max_depth,
+			     struct bn_error *err)
+{
+	return parse(out, text, n, max_depth, false, err);
+}
+
+static enum bn_status load(json_t **out, const struct bn_file *file, bool list,
+			   struct bn_error *err)
 {
 	enum bn_status status;
 	char *text;
@@ -116,22 +124,33 @@ static enum bn_status load(json_t **out, const struct bn_file *file, struct bn_e
 	}
 	status = bn_file_read(file, 0, text, (size_t)file->size, err);
 	if (status == BN_OK) {
-		status = bn_json_parse(out, text, (size_t)file->size, BN_JSON_MAX_DEPTH, err);
+		status = parse(out, text, (size_t)file->size, BN_JSON_MAX_DEPTH, list, err);
 	}
 	free(text);
 	return status;
 }
 
-enum bn_status bn_json_load(json_t **out, int dirfd, const char *name, struct bn_error *err)
+static enum bn_status load_at(json_t **out, int dirfd, const char *name, bool list,
+			      struct bn_error *err)
 {
 	struct bn_file file;
 	enum bn_status status = bn_file_open(&file, dirfd, name, false, err);
 
 	if (status == BN_OK) {
-		status = load(out, &file, err);
+		status = load(out, &file, list, err);
 		bn_file_close(&file);
 	}
 	return status == BN_OK || err == NULL ? status : bn_wrap(err, "%s", name);
+}
+
+enum bn_status bn_json_load(json_t **out, int dirfd, const char *name, struct bn_error *err)
+{
+	return load_at(out, dirfd, name, false, err);
+}
+
+enum bn_status bn_json_load_list(json_t **out, int dirfd, const char *name, struct bn_error *err)
+{
+	return load_at(out, dirfd, name, true, err);
 }
 
 json_t *bn_json_get(const json_t *object, const char *key)

@@ -21,7 +21,8 @@
 enum {
 	BN_JSON_MAX_BYTES = 64 * 1024 * 1024,
 	BN_JSON_MAX_DEPTH = 32,
-	BN_JSON_COST = 6,                      /* bytes of tree per byte of text, and ...         */
+	BN_JSON_COST = 8,                      /* bytes of tree per byte of text (the tokenizer of
+						* Gemma 3 takes 7), and ...                    */
 	BN_JSON_FREE_BYTES = 32 * 1024 * 1024, /* ... this much that every text may take          */
 };
 
@@ -39,6 +40,10 @@ BN_MUST_USE enum bn_status bn_json_load(json_t **out, int dirfd, const char *nam
 
 /* The value of a key, NULL when it is absent or null: many configurations write null for "no". */
 json_t *bn_json_get(const json_t *object, const char *key);
+
+/* The same for a file whose outermost value is an array. */
+BN_MUST_USE enum bn_status bn_json_load_list(json_t **out, int dirfd, const char *name,
+					     struct bn_error *err);
 
 /*
  * Typed values. The key must be there: ask bn_json_get first for an optional one. BN_E_FORMAT

@@ -34,7 +34,7 @@ enum {
 };
 
 enum bn_tokenizer_kind {
-	BN_TOKENIZER_BPE, /* byte-level, merges by rank; no normalizer      */
+	BN_TOKENIZER_BPE, /* byte-level, merges by rank                     */
 	BN_TOKENIZER_SPM, /* SentencePiece BPE, merges by score; byte fallback */
 };
 
@@ -68,6 +68,7 @@ struct bn_vocab {
 
 	enum bn_splitter splitter; /* BPE only                                               */
 	bool ignore_merges;        /* BPE: a pre-token that is a token needs no merging      */
+	bool nfc;                  /* BPE: texts are composed canonically first              */
 	bool add_space_prefix;     /* SPM: text starts with a dummy space                    */
 	bool add_bos, add_eos;     /* what "add_special" does                                */
 

@@ -131,6 +131,10 @@ static void describe(struct bn_model_plan *plan, const struct bn_model_options *
 	info->head_type = b->head_type;
 	info->tied = b->tied;
 	info->sub_norms = b->sub_norms;
+	info->input_norms = b->input_norms;
+	info->post_norms = b->post_norms;
+	info->pooling = bn_pooling_name(h->pooling);
+	info->has_windows = h->window > 0;
 	info->parameters = b->parameters;
 	info->ternary_parameters = b->trits;
 	info->layers = h->layers;
@@ -202,6 +206,9 @@ static enum bn_status fill_plan(struct bn_model_plan *plan, const char *path,
 		recognise(plan);
 		status = choose_chat(plan, options, &chat_warning, err);
 	}
+	if (plan->hyper.pooling != BN_POOL_NONE) {
+		chat_warning = NULL; /* nobody will chat with it */
+	}
 	if (status == BN_OK) {
 		plan->cpu = options->cpu;
 		describe(plan, options);
@@ -266,6 +273,7 @@ enum bn_status bn_model_load(struct bn_model **out, struct bn_model_plan *plan,
 	m->hyper = *h;
 	m->vec = bn_vec_choose(plan->cpu);
 	m->kv = (struct bn_kv_shape){ h->layers, h->kv_heads, h->head_dim, BN_KV_F16 };
+	m->pooling = h->pooling;
 	m->context = m->info.context;
 	m->vocab = m->info.vocab;
 	m->chat = plan->chat;

@@ -55,7 +55,9 @@ struct bn_model_info {
 	const char *embed_type;    /* GGML type names                                         */
 	const char *head_type;
 	bool tied; /* the head is the embedding                               */
-	bool sub_norms;
+	bool sub_norms, input_norms, post_norms; /* of engine/family.h, as the file has them */
+	const char *pooling; /* of a model that makes vectors: "mean", "first", "last"; else NULL */
+	bool has_windows;    /* some layers see a window of the past                    */
 	uint64_t parameters;
 	uint64_t ternary_parameters;
 	uint32_t layers, dim, ffn, heads, kv_heads, head_dim;
@@ -87,8 +89,9 @@ struct bn_model {
 	struct bn_tokenizer *tok;
 	const struct bn_chat_template *chat;
 	struct bn_kv_shape kv;
-	uint32_t context; /* as info.context */
-	uint32_t vocab;   /* as info.vocab   */
+	enum bn_pooling pooling; /* as hyper.pooling: what rows of sequences are for */
+	uint32_t context;        /* as info.context */
+	uint32_t vocab;          /* as info.vocab   */
 	struct bn_model_info info;
 };
 

@@ -206,12 +206,12 @@ size_t bn_pretokenize_next(enum bn_splitter splitter, const char *text, size_t n
  * known (design paper "models", 5.4), and is what other engines use under these names.
  */
 static const struct bn_pretokenizer table[] = {
-	{ "llama3", BN_SPLIT_LLAMA3, true },    { "llama-v3", BN_SPLIT_LLAMA3, true },
-	{ "llama-bpe", BN_SPLIT_LLAMA3, true }, { "falcon3", BN_SPLIT_LLAMA3, true },
-	{ "falcon_e", BN_SPLIT_LLAMA3, true },  { "falcon-e", BN_SPLIT_LLAMA3, true },
-	{ "falcon-h1", BN_SPLIT_LLAMA3, true }, { "qwen2", BN_SPLIT_QWEN2, false },
-	{ "gpt-2", BN_SPLIT_GPT2, false },      { "gpt2", BN_SPLIT_GPT2, false },
-	{ "default", BN_SPLIT_GPT2, false },
+	{ "llama3", BN_SPLIT_LLAMA3, true, false },    { "llama-v3", BN_SPLIT_LLAMA3, true, false },
+	{ "llama-bpe", BN_SPLIT_LLAMA3, true, false }, { "falcon3", BN_SPLIT_LLAMA3, true, false },
+	{ "falcon_e", BN_SPLIT_LLAMA3, true, false },  { "falcon-e", BN_SPLIT_LLAMA3, true, false },
+	{ "falcon-h1", BN_SPLIT_LLAMA3, true, false }, { "qwen2", BN_SPLIT_QWEN2, false, true },
+	{ "gpt-2", BN_SPLIT_GPT2, false, false },      { "gpt2", BN_SPLIT_GPT2, false, false },
+	{ "default", BN_SPLIT_GPT2, false, false },
 };
 
 const struct bn_pretokenizer *bn_pretokenizer_find(const char *name, size_t n)

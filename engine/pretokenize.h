@@ -2,7 +2,7 @@
  * The splitters that cut text into pieces before byte-level BPE merges inside each: hand-written
  * equivalents of the regular expressions of the models, one pass, no table but Unicode's.
  *
- * It does not merge, look anything up in a vocabulary or allocate. Every byte of the text belongs
+ * It does not normalize, merge, look anything up in a vocabulary or allocate. Every byte of the text belongs
  * to exactly one piece. Any thread.
  */
 #ifndef BN_ENGINE_PRETOKENIZE_H
@@ -36,6 +36,7 @@ struct bn_pretokenizer {
 	const char *name;
 	enum bn_splitter splitter;
 	bool ignore_merges;
+	bool nfc; /* texts are composed canonically before they are split (engine/nfc.h) */
 };
 
 /* The row of that name, or NULL when it is not known. */

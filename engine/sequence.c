@@ -25,7 +25,8 @@ struct bn_sequence_own {
 	bn_token stop_token[BN_SEQUENCE_STOP_TOKENS_MAX];
 	uint32_t n_stop_tokens;
 	bool ignore_eos;
-	char *text; /* [capacity] */
+	double *pooled; /* [dim] of an embedding, which has no text and no sampler */
+	char *text;     /* [capacity] */
 	size_t capacity;
 	size_t released;
 	size_t ready;
@@ -42,6 +43,8 @@ const char *bn_finish_word(enum bn_finish finish)
 		return "stop";
 	case BN_FINISH_LENGTH:
 		return "length";
+	case BN_FINISH_VECTOR:
+		return "vector";
 	case BN_FINISH_CANCELLED:
 		return "cancelled";
 	case BN_FINISH_ERROR:
@@ -88,6 +91,11 @@ static enum bn_status check(const struct bn_model *model, const struct bn_sequen
 {
 	const uint64_t need = (uint64_t)c->n_prompt + c->max_tokens;
 
+	if (c->embed != (model->pooling != BN_POOL_NONE)) {
+		return bn_fail(err, BN_E_NOT_SUPPORTED, "%s",
+			       c->embed ? "the model generates text and makes no embeddings"
+					: "the model makes embeddings and generates no text");
+	}
 	if (c->n_prompt == 0) {
 		bn_fail(err, BN_E_INVALID, "the prompt has no tokens");
 		return refuse(err, "prompt");
@@ -100,15 +108,21 @@ static enum bn_status check(const struct bn_model *model, const struct bn_sequen
 			return refuse(err, "prompt");
 		}
 	}
-	if (c->max_tokens == 0) {
+	bn_assert(!c->embed || c->max_tokens == 0);
+	if (c->max_tokens == 0 && !c->embed) {
 		bn_fail(err, BN_E_INVALID, "max_tokens must be at least 1");
 		return refuse(err, "max_tokens");
 	}
-	if (need > model->context) {
+	if (need > model->context && c->embed) {
+		bn_fail(err, BN_E_CONTEXT, "the text has %u tokens, the context %u", c->n_prompt,
+			model->context);
+	} else if (need > model->context) {
 		bn_fail(err, BN_E_CONTEXT,
 			"%u prompt tokens and max_tokens %u need %llu positions, the context has "
 			"%u",
 			c->n_prompt, c->max_tokens, (unsigned long long)need, model->context);
+	}
+	if (need > model->context) {
 		bn_error_number(err, "limit", model->context);
 		bn_error_number(err, "actual", (int64_t)need);
 		return BN_E_CONTEXT;
@@ -148,6 +162,11 @@ uint64_t bn_sequence_bytes(const struct bn_model *model, const struct bn_sequenc
 	kv = bn_kv_bytes(&model->kv, capacity);
 	if (kv > UINT64_MAX / 2) {
 		return UINT64_MAX;
+	}
+	if (c->embed) {
+		return kv + sizeof(struct bn_sequence) + sizeof(struct bn_sequence_own) +
+		       (uint64_t)capacity * sizeof(bn_token) +
+		       model->hyper.dim * (sizeof(double) + sizeof(float));
 	}
 	return kv + sizeof(struct bn_sequence) + sizeof(struct bn_sequence_own) +
 	       stop_text_bytes(c) + echo_bytes(model, c) + TEXT_BYTES +
@@ -189,6 +208,27 @@ static void start_text(struct bn_sequence *seq, bool echo)
 		own->used += n;
 	}
 	own->ready = own->used;
+}
+
+/* What an embedding has; on failure what was made stays for bn_sequence_free. */
+static enum bn_status build_embedding(struct bn_sequence *seq, const struct bn_sequence_config *c,
+				      struct bn_error *err)
+{
+	const uint32_t dim = seq->model->hyper.dim;
+
+	seq->own = calloc(1, sizeof(*seq->own));
+	seq->tokens = calloc(seq->capacity, sizeof(bn_token));
+	seq->vector = calloc(dim, sizeof(float));
+	if (seq->own != NULL) {
+		seq->own->pooled = calloc(dim, sizeof(double));
+	}
+	if (seq->own == NULL || seq->tokens == NULL || seq->vector == NULL ||
+	    seq->own->pooled == NULL) {
+		return bn_fail(err, BN_E_MEMORY, "no memory for an embedding of %u tokens",
+			       seq->capacity);
+	}
+	memcpy(seq->tokens, c->prompt, c->n_prompt * sizeof(bn_token));
+	return bn_kv_init(&seq->kv, &seq->model->kv, seq->capacity, err);
 }
 
 /* Everything but the checks; on failure what was made stays for bn_sequence_free. */
@@ -245,7 +285,7 @@ enum bn_status bn_sequence_new(struct bn_sequence **out, const struct bn_model *
 	seq->n_tokens = config->n_prompt;
 	seq->capacity = config->n_prompt + config->max_tokens;
 	seq->stop_index = -1;
-	status = build(seq, config, err);
+	status = config->embed ? build_embedding(seq, config, err) : build(seq, config, err);
 	if (status != BN_OK) {
 		bn_sequence_free(seq);
 		return status;
@@ -262,10 +302,12 @@ void bn_sequence_free(struct bn_sequence *seq)
 	if (seq->own != NULL) {
 		bn_sampler_free(seq->own->sampler);
 		free(seq->own->text);
+		free(seq->own->pooled);
 		free(seq->own);
 	}
 	bn_kv_finish(&seq->kv);
 	free(seq->tokens);
+	free(seq->vector);
 	free(seq);
 }
 
@@ -307,7 +349,7 @@ static void add_text(struct bn_sequence *seq, bn_token token, bool flush)
 /* Nothing more comes: what was held back is text after all. */
 static void end_text(struct bn_sequence *seq)
 {
-	if (seq->stop_index < 0) {
+	if (seq->stop_index < 0 && seq->own->text != NULL) {
 		add_text(seq, 0, true);
 		seq->own->ready = seq->own->used;
 	}
@@ -319,6 +361,9 @@ size_t bn_sequence_take(struct bn_sequence *seq, char *out, size_t capacity)
 	size_t n = own->ready - own->released;
 
 	bn_assert(capacity >= 4);
+	if (n == 0) {
+		return 0;
+	}
 	if (n > capacity) {
 		n = capacity;
 		/* Back to the beginning of a character. */
@@ -405,6 +450,24 @@ void bn_sequence_accept(struct bn_sequence *seq, const float *logits, struct bn_
 			seq->finish = BN_FINISH_LENGTH;
 		}
 	}
+}
+
+void bn_sequence_pool(struct bn_sequence *seq, const float *state)
+{
+	bn_assert(seq->finish == BN_FINISH_NONE && seq->vector != NULL);
+	bn_pooling_add(seq->own->pooled, state, seq->model->hyper.dim);
+}
+
+void bn_sequence_pooled(struct bn_sequence *seq)
+{
+	bn_assert(seq->finish == BN_FINISH_NONE && seq->n_past == seq->n_prompt);
+	if (bn_pooling_finish(seq->vector, seq->own->pooled, seq->model->hyper.dim)) {
+		seq->finish = BN_FINISH_VECTOR;
+		return;
+	}
+	seq->finish = BN_FINISH_ERROR;
+	seq->status = bn_fail(&seq->error, BN_E_NUMERIC,
+			      "the model gave the text states that have no direction");
 }
 
 void bn_sequence_finish(struct bn_sequence *seq, enum bn_finish finish, enum bn_status status)

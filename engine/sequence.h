@@ -1,6 +1,7 @@
 /*
  * One generation: its tokens, its place in the KV memory, its sampler, and the text that comes out,
- * cut at stop strings and at whole characters.
+ * cut at stop strings and at whole characters. Or one embedding: tokens and KV alike, and in the
+ * end a vector instead of text.
  *
  * It does not compute logits (engine/forward.h) and knows no client, budget or queue.
  *
@@ -38,11 +39,12 @@ enum bn_finish {
 	BN_FINISH_NONE,   /* it has not                                                        */
 	BN_FINISH_STOP,   /* an end token, a stop token or a stop string                        */
 	BN_FINISH_LENGTH, /* max_tokens                                                         */
+	BN_FINISH_VECTOR, /* an embedding: the vector is there                                  */
 	BN_FINISH_CANCELLED, /* by request, disconnect, deadline or shutdown: `status` says which */
 	BN_FINISH_ERROR, /* `error` says why                                                   */
 };
 
-/* "stop", "length", "cancelled", "error"; "" for NONE. Static. */
+/* "stop", "length", "vector", "cancelled", "error"; "" for NONE. Static. */
 const char *bn_finish_word(enum bn_finish finish);
 
 /* What a generation is to be. Everything is copied. */
@@ -50,6 +52,7 @@ struct bn_sequence_config {
 	uint64_t id; /* the caller's, not interpreted */
 	const bn_token *prompt;
 	uint32_t n_prompt;   /* >= 1                                               */
+	bool embed;          /* a vector is wanted: max_tokens is 0 and all below unused  */
 	uint32_t max_tokens; /* >= 1                                               */
 	struct bn_sampler_params sampler;
 	uint32_t n_stops;
@@ -76,6 +79,8 @@ struct bn_sequence {
 	struct bn_sampled last; /* the draw of the latest token, with its log-probabilities */
 	bool has_new; /* the latest step accepted a token (cleared when fed again)        */
 
+	float *vector; /* [dim] of an embedding, of length 1 once finish is VECTOR; else NULL */
+
 	enum bn_finish finish;
 	enum bn_status status; /* BN_OK; for CANCELLED and ERROR what to answer */
 	int32_t stop_index;    /* the stop string that matched, -1: none                          */
@@ -98,6 +103,7 @@ uint64_t bn_sequence_bytes(const struct bn_model *model,
 
 /*
  * Makes one. BN_E_CONTEXT when n_prompt + max_tokens passes model->context (facts limit, actual);
+ * BN_E_NOT_SUPPORTED for text of a model that makes vectors, or the other way round;
  * BN_E_INVALID, with fact "param", for an empty prompt, a token out of range, too many or too long
  * stops, sampler parameters out of range; BN_E_MEMORY. Undo with bn_sequence_free.
  */
@@ -130,6 +136,13 @@ void bn_sequence_fed(struct bn_sequence *seq, uint32_t rows, uint64_t start_ns,
  */
 void bn_sequence_accept(struct bn_sequence *seq, const float *logits, struct bn_candidate *scratch,
 			uint64_t now_ns) BN_ON_ANY;
+
+/* Takes the final state [dim] of the next token that pooling wants. Called by bn_forward_step. */
+void bn_sequence_pool(struct bn_sequence *seq, const float *state) BN_ON_ANY;
+
+/* All tokens of an embedding were fed: makes the vector and sets `finish`: VECTOR, or ERROR with
+ * BN_E_NUMERIC where the numbers have no direction. Called by bn_forward_step. */
+void bn_sequence_pooled(struct bn_sequence *seq) BN_ON_ANY;
 
 /*
  * Moves text that is certain (whole characters, no possible beginning of a stop string) to out

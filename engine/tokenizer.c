@@ -2,6 +2,7 @@
 
 #include "engine/bpe.h"
 #include "engine/merge.h"
+#include "engine/nfc.h"
 #include "engine/pretokenize.h"
 #include "engine/spm.h"
 
@@ -12,6 +13,7 @@ struct bn_tokenizer {
 	enum bn_tokenizer_kind kind;
 	enum bn_splitter splitter;
 	bool add_bos, add_eos, add_space_prefix;
+	bool nfc;
 	bn_token bos, eos;
 	unsigned warnings;
 	size_t bytes; /* of the block this struct begins */
@@ -105,6 +107,7 @@ enum bn_status bn_tokenizer_new(struct bn_tokenizer **out, const struct bn_vocab
 	tok->bytes = need;
 	tok->kind = vocab->kind;
 	tok->splitter = vocab->splitter;
+	tok->nfc = vocab->kind == BN_TOKENIZER_BPE && vocab->nfc;
 	tok->add_bos = vocab->add_bos;
 	tok->add_eos = vocab->add_eos;
 	tok->add_space_prefix = vocab->kind == BN_TOKENIZER_SPM && vocab->add_space_prefix;
@@ -181,6 +184,11 @@ bn_token bn_tokenizer_eos(const struct bn_tokenizer *tok)
 bool bn_tokenizer_adds_bos(const struct bn_tokenizer *tok)
 {
 	return tok->add_bos && tok->bos != BN_TOKEN_NONE;
+}
+
+bool bn_tokenizer_adds_eos(const struct bn_tokenizer *tok)
+{
+	return tok->add_eos && tok->eos != BN_TOKEN_NONE;
 }
 
 bool bn_tokenizer_is_eog(const struct bn_tokenizer *tok, bn_token id)
@@ -362,6 +370,21 @@ static enum bn_status encode_prefixed(struct encoder *e, const char *text, size_
 	return status;
 }
 
+/* The same behind canonical composition. */
+static enum bn_status encode_composed(struct encoder *e, const char *text, size_t n)
+{
+	char *composed;
+	size_t n_composed;
+	enum bn_status status = bn_nfc(text, n, &composed, &n_composed, e->err);
+
+	if (status != BN_OK || composed == NULL) {
+		return status != BN_OK ? status : encode_plain(e, text, n);
+	}
+	status = encode_plain(e, composed, n_composed);
+	free(composed);
+	return status;
+}
+
 static bool only_spaces(const char *text, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -386,7 +409,7 @@ static enum bn_status encode_fragment(struct encoder *e, const char *text, size_
 	    !(before_control && only_spaces(text, n))) {
 		return encode_prefixed(e, text, n);
 	}
-	return encode_plain(e, text, n);
+	return e->tok->nfc ? encode_composed(e, text, n) : encode_plain(e, text, n);
 }
 
 /* The token matched as a whole at text, or BN_TOKEN_NONE; the longest wins. */
@@ -492,8 +515,7 @@ enum bn_status bn_tokenizer_encode(const struct bn_tokenizer *tok, const char *t
 	if (status == BN_OK && bytes > 0) {
 		status = encode_text(&e, text, bytes);
 	}
-	if (status == BN_OK && e.options->add_special && tok->add_eos &&
-	    tok->eos != BN_TOKEN_NONE) {
+	if (status == BN_OK && e.options->add_special && bn_tokenizer_adds_eos(tok)) {
 		status = bn_tokens_push(out, tok->eos, err);
 	}
 	bn_merge_finish(&e.merger);

@@ -9,7 +9,8 @@
  * number of threads at once. The vocabulary comes from a file and is hostile: see bn_vocab.
  *
  * Promise: for every text t of valid UTF-8, a vocabulary that has all its byte symbols, and
- * neither parse_special nor add_special, decode(encode(t)) == t.
+ * neither parse_special nor add_special, decode(encode(t)) == t; where the tokenizer composes
+ * texts first (Qwen's do), it is the NFC of t.
  *
  * Guarded tokens (what they are: engine/lexicon.h) come out of bn_tokenizer_encode only with
  * `parse_special`; no merge, byte fallback or whole-word match ever yields one.
@@ -92,6 +93,7 @@ const char *bn_tokenizer_warning_text(enum bn_tokenizer_warning warning);
 bn_token bn_tokenizer_bos(const struct bn_tokenizer *tok);
 bn_token bn_tokenizer_eos(const struct bn_tokenizer *tok);
 bool bn_tokenizer_adds_bos(const struct bn_tokenizer *tok);
+bool bn_tokenizer_adds_eos(const struct bn_tokenizer *tok);
 
 /*
  * True for every token that ends a generation: eos, eot, eom and the tokens spelled <|eot_id|>,

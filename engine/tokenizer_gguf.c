@@ -186,6 +186,7 @@ static void choose_splitter(struct reading *r)
 	}
 	r->vocab.splitter = row->splitter;
 	r->vocab.ignore_merges = row->ignore_merges;
+	r->vocab.nfc = row->nfc;
 }
 
 /*

@@ -179,10 +179,16 @@ static const float **place_of_norm(struct bn_weights *w, const struct bn_item *i
 		return &layer->attn_norm;
 	case BN_ITEM_FFN_NORM:
 		return &layer->ffn_norm;
-	case BN_ITEM_ATTN_SUB_NORM:
-		return &layer->attn_sub_norm;
-	case BN_ITEM_FFN_SUB_NORM:
-		return &layer->ffn_sub_norm;
+	case BN_ITEM_IN_NORM:
+		return &layer->in_norm[item->proj];
+	case BN_ITEM_Q_NORM:
+		return &layer->q_norm;
+	case BN_ITEM_K_NORM:
+		return &layer->k_norm;
+	case BN_ITEM_POST_ATTN_NORM:
+		return &layer->post_attn_norm;
+	case BN_ITEM_POST_FFN_NORM:
+		return &layer->post_ffn_norm;
 	default:
 		bn_assert(item->role == BN_ITEM_OUT_NORM);
 		return &w->out_norm;

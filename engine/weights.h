@@ -41,11 +41,17 @@ struct bn_table {
 };
 
 struct bn_layer {
-	const float *attn_norm;     /* [dim]                                       */
-	const float *ffn_norm;      /* [dim]                                       */
-	const float *attn_sub_norm; /* [heads * head_dim]; NULL: no norm before wo */
-	const float *ffn_sub_norm;  /* [ffn]; NULL: no norm before down            */
+	const float *attn_norm; /* [dim] */
+	const float *ffn_norm;  /* [dim] */
 	struct bn_matrix proj[BN_PROJ_COUNT];
+
+	/* Norms that not every graph has: NULL where this one has none. */
+	const float *in_norm[BN_PROJ_COUNT]; /* [cols] in front of the projection; BitNet's
+					      * sub-norms are those of O and DOWN */
+	const float *q_norm;                 /* [head_dim] of each query head            */
+	const float *k_norm;                 /* [head_dim] of each key head              */
+	const float *post_attn_norm;         /* [dim] of what attention adds to x        */
+	const float *post_ffn_norm;          /* [dim] of what the feed-forward adds      */
 };
 
 /* Const after loading; everything points into `arena`. */

@@ -3,7 +3,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum { PARTS_MAX = 24 };
+enum { PARTS_MAX = 32 };
 
 /* A buffer: where its address goes, and its size. */
 struct part {
@@ -21,8 +21,9 @@ static size_t widest(const struct bn_model_info *info)
 
 /*
  * Bytes for the prepared inputs of a panel: bytes[i] is for the kernel of the i-th matrix of those
- * that share an input, 0 if an earlier one has the same. Look-up tables are ten times as wide as
- * what they are made of, so they are made neither for each matrix nor for a whole prompt at once.
+ * side by side, 0 if an earlier one shares input and kernel. Look-up tables are ten times as wide
+ * as what they are made of, so they are made neither for each matrix nor for a whole prompt at
+ * once.
  */
 static void prep_bytes(const struct bn_model_info *info, uint32_t rows,
 		       size_t bytes[BN_WORKSPACE_INPUTS])
@@ -40,7 +41,7 @@ static void prep_bytes(const struct bn_model_info *info, uint32_t rows,
 		for (unsigned i = 0; i < n; i++) {
 			const size_t need =
 				k[i]->prep == NULL ? 0 : k[i]->prep_bytes(cols[input], panel);
-			unsigned same = 0;
+			unsigned same = info->input_norms ? i : 0; /* each has its own input */
 
 			while (k[same] != k[i]) {
 				same++;
@@ -65,6 +66,13 @@ static size_t list_parts(struct part parts[PARTS_MAX], struct bn_workspace *w,
 	const size_t acts =
 		(widest(info) + BN_WORKSPACE_ACTS - 1) & ~(size_t)(BN_WORKSPACE_ACTS - 1);
 	size_t prep[BN_WORKSPACE_INPUTS];
+	/* What a graph does not need has no bytes. */
+	const size_t windows = info->has_windows ? angles : 0;
+	const size_t normed = info->input_norms || info->post_norms ? dim : 0;
+	const size_t each = info->input_norms ? rows : 0;
+	const bool pools = info->pooling != NULL;
+	const size_t lasts = pools ? rows : outputs;
+	const size_t vocab = pools ? 0 : info->vocab;
 
 	prep_bytes(info, rows, prep);
 
@@ -76,19 +84,28 @@ static size_t list_parts(struct part parts[PARTS_MAX], struct bn_workspace *w,
 		{ &w->ctx, rows * heads },
 		{ &w->gate, rows * ffn },
 		{ &w->up, rows * ffn },
-		{ &w->cos, rows * angles },
-		{ &w->sin, rows * angles },
-		{ &w->xq, rows * acts },
-		{ &w->scale, rows * f },
-		{ &w->sum, rows * sizeof(int32_t) },
-		{ &w->prep[0], prep[0] },
-		{ &w->prep[1], prep[1] },
-		{ &w->prep[2], prep[2] },
-		{ &w->last, outputs * dim },
-		{ &w->logits, outputs * bn_workspace_stride(info->vocab) * f },
-		{ &w->row_of, outputs * sizeof(uint32_t) },
+		{ &w->h, rows * normed },
+		{ &w->angles[0].cos, rows * angles },
+		{ &w->angles[0].sin, rows * angles },
+		{ &w->angles[1].cos, rows * windows },
+		{ &w->angles[1].sin, rows * windows },
+		{ &w->in[0].q, rows * acts },
+		{ &w->in[0].scale, rows * f },
+		{ &w->in[0].sum, rows * sizeof(int32_t) },
+		{ &w->in[0].prep, prep[0] },
+		{ &w->in[1].q, each * acts },
+		{ &w->in[1].scale, each * f },
+		{ &w->in[1].sum, each * sizeof(int32_t) },
+		{ &w->in[1].prep, prep[1] },
+		{ &w->in[2].q, each * acts },
+		{ &w->in[2].scale, each * f },
+		{ &w->in[2].sum, each * sizeof(int32_t) },
+		{ &w->in[2].prep, prep[2] },
+		{ &w->last, lasts * dim },
+		{ &w->logits, outputs * bn_workspace_stride((uint32_t)vocab) * f },
+		{ &w->row_of, lasts * sizeof(uint32_t) },
 		{ &w->output_of, rows * sizeof(uint32_t) },
-		{ &w->scratch, (size_t)lanes * info->vocab * sizeof(struct bn_candidate) },
+		{ &w->scratch, lanes * vocab * sizeof(struct bn_candidate) },
 	};
 
 	_Static_assert(sizeof(list) <= PARTS_MAX * sizeof(struct part), "room for all parts");

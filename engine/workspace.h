@@ -17,7 +17,7 @@
 enum {
 	BN_WORKSPACE_LINE = 16,  /* floats to which rows of floats are padded: a cache line */
 	BN_WORKSPACE_ACTS = 64,  /* bytes to which rows of activations are padded, kernel.h */
-	BN_WORKSPACE_INPUTS = 3, /* matrices that share an input: q, k, v                   */
+	BN_WORKSPACE_INPUTS = 3, /* matrices multiplied side by side: q, k, v                   */
 	BN_WORKSPACE_PREP = 32,  /* tokens whose prepared input there is room for at a time */
 };
 
@@ -27,25 +27,38 @@ static inline size_t bn_workspace_stride(uint32_t n)
 	return ((size_t)n + BN_WORKSPACE_LINE - 1) / BN_WORKSPACE_LINE * BN_WORKSPACE_LINE;
 }
 
+/* cos and sin [rows, head_dim / 2] of each row's position. */
+struct bn_workspace_angles {
+	float *cos;
+	float *sin;
+};
+
+/* The input of a product, quantized, of any width. */
+struct bn_workspace_input {
+	int8_t *q;
+	float *scale;  /* [rows] */
+	int32_t *sum;  /* [rows] */
+	uint8_t *prep; /* what a kernel makes of it, if it does */
+};
+
 /* [rows, ...] arrays of the widths below, rows bn_workspace_stride apart; 64-byte aligned. */
 struct bn_workspace {
-	float *x;                           /* dim: the residual stream                        */
-	float *q;                           /* heads * head_dim                                */
-	float *k;                           /* kv_heads * head_dim, before it enters the cache */
-	float *v;                           /* kv_heads * head_dim                             */
-	float *ctx;                         /* heads * head_dim: what attention found          */
-	float *gate;                        /* ffn                                             */
-	float *up;                          /* ffn                                             */
-	float *cos;                         /* head_dim / 2: the angles of the row's position  */
-	float *sin;                         /* head_dim / 2                                    */
-	int8_t *xq;                         /* the input of a product, quantized; any width    */
-	float *scale;                       /* [rows] of xq                                    */
-	int32_t *sum;                       /* [rows] of xq                                    */
-	uint8_t *prep[BN_WORKSPACE_INPUTS]; /* what kernels make of up to BN_WORKSPACE_PREP rows
-					     * of xq; those of one kernel share the first one's */
+	float *x;                             /* dim: the residual stream                        */
+	float *q;                             /* heads * head_dim                                */
+	float *k;                             /* kv_heads * head_dim, before it enters the cache */
+	float *v;                             /* kv_heads * head_dim                             */
+	float *ctx;                           /* heads * head_dim: what attention found          */
+	float *gate;                          /* ffn                                             */
+	float *up;                            /* ffn                                             */
+	float *h;                             /* dim: a normed x, or what is yet to be normed and
+					       * added to it; only for graphs that need it       */
+	struct bn_workspace_angles angles[2]; /* of layers that see all; of those with a window */
+	/* Quantized inputs of products. One serves all matrices that read the same; one each where
+	 * they do not. */
+	struct bn_workspace_input in[BN_WORKSPACE_INPUTS];
 
-	float *last;         /* [outputs, dim]                     */
-	float *logits;       /* [outputs, vocab]                   */
+	float *last;         /* [outputs, dim]; [rows, dim] where rows are pooled  */
+	float *logits;       /* [outputs, vocab]; none where rows are pooled       */
 	uint32_t *row_of;    /* [outputs] which row an output is   */
 	uint32_t *output_of; /* [rows] which output a row is       */
 

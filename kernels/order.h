@@ -81,6 +81,21 @@ static inline float bn_silu(float gate)
 	return gate / (1.0f + bn_expf(-gate));
 }
 
+/*
+ * GELU in its tanh form (Hendrycks and Gimpel, arXiv 1606.08415, section 2), for which
+ * 0.5 g (1 + tanh(u)) = g / (1 + exp(-2u)), u = sqrt(2 / pi) (g + 0.044715 g^3): silu with another
+ * exponent. Both constants are of 2u.
+ */
+#define BN_GELU_C1 0x1.988454p+0f /* 2 sqrt(2 / pi)            */
+#define BN_GELU_C3 0x1.2444f2p-4f /* 2 sqrt(2 / pi) * 0.044715 */
+
+static inline float bn_gelu(float gate)
+{
+	const float u = gate * fmaf(gate * gate, BN_GELU_C3, BN_GELU_C1);
+
+	return gate / (1.0f + bn_expf(-u));
+}
+
 /* max(gate, 0)^2, NaN kept. */
 static inline float bn_relu2(float gate)
 {

@@ -29,6 +29,7 @@
 enum bn_activation {
 	BN_ACT_SILU,
 	BN_ACT_RELU2,
+	BN_ACT_GELU, /* the tanh form */
 };
 
 enum bn_rope_style {
@@ -73,8 +74,9 @@ struct bn_vec {
 	void (*rope)(float *x, const float *cos, const float *sin, uint32_t heads,
 		     uint32_t head_dim, uint32_t rot, enum bn_rope_style style);
 
-	/* out[i] = act(gate[i]) * up[i]; silu is g / (1 + bn_expf(-g)), relu2 is max(g, 0)^2, both
-	 * keep NaN. out may be gate or up. */
+	/* out[i] = act(gate[i]) * up[i]; silu is g / (1 + bn_expf(-g)), relu2 is max(g, 0)^2,
+	 * gelu is g / (1 + bn_expf(-g * fmaf(g * g, BN_GELU_C3, BN_GELU_C1))); all keep NaN. out
+	 * may be gate or up. */
 	void (*gate)(float *out, const float *gate, const float *up, uint32_t n,
 		     enum bn_activation act);
 

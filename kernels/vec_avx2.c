@@ -4,6 +4,7 @@
  * the scalar steps of order.h (which here compile to the same instructions).
  */
 #include "kernels/cpu.h"
+#include "kernels/gate.h"
 #include "kernels/order.h"
 #include "kernels/tables.h"
 #include "kernels/unroll.h"
@@ -290,6 +291,14 @@ static void rope(float *x, const float *cos, const float *sin, uint32_t heads, u
 	}
 }
 
+/* What bn_gelu gives to exp, before the sign. */
+static __m256 gelu_ps(__m256 x)
+{
+	const __m256 c1 = _mm256_set1_ps(BN_GELU_C1), c3 = _mm256_set1_ps(BN_GELU_C3);
+
+	return _mm256_mul_ps(x, _mm256_fmadd_ps(_mm256_mul_ps(x, x), c3, c1));
+}
+
 static void gate(float *out, const float *g, const float *up, uint32_t n, enum bn_activation act)
 {
 	const __m256 zero = _mm256_setzero_ps();
@@ -300,8 +309,9 @@ static void gate(float *out, const float *g, const float *up, uint32_t n, enum b
 	for (; i + LANES <= n; i += LANES) {
 		const __m256 x = _mm256_loadu_ps(g + i);
 		__m256 y;
-		if (act == BN_ACT_SILU) {
-			const __m256 e = exp_ps(_mm256_xor_ps(x, sign));
+		if (act != BN_ACT_RELU2) {
+			const __m256 u = act == BN_ACT_GELU ? gelu_ps(x) : x;
+			const __m256 e = exp_ps(_mm256_xor_ps(u, sign));
 			y = _mm256_div_ps(x, _mm256_add_ps(one, e));
 		} else {
 			y = _mm256_max_ps(zero, x); /* NaN is the second operand: kept */
@@ -310,7 +320,7 @@ static void gate(float *out, const float *g, const float *up, uint32_t n, enum b
 		_mm256_storeu_ps(out + i, _mm256_mul_ps(y, _mm256_loadu_ps(up + i)));
 	}
 	for (; i < n; i++) {
-		out[i] = (act == BN_ACT_SILU ? bn_silu(g[i]) : bn_relu2(g[i])) * up[i];
+		out[i] = bn_gate(g[i], act) * up[i];
 	}
 }
 

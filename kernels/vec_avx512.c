@@ -237,6 +237,14 @@ static void rope(float *x, const float *cos, const float *sin, uint32_t heads, u
 	}
 }
 
+/* What bn_gelu gives to exp, before the sign. */
+static __m512 gelu_ps(__m512 x)
+{
+	const __m512 c1 = _mm512_set1_ps(BN_GELU_C1), c3 = _mm512_set1_ps(BN_GELU_C3);
+
+	return _mm512_mul_ps(x, _mm512_fmadd_ps(_mm512_mul_ps(x, x), c3, c1));
+}
+
 static void gate(float *out, const float *g, const float *up, uint32_t n, enum bn_activation act)
 {
 	const __m512 zero = _mm512_setzero_ps();
@@ -247,8 +255,9 @@ static void gate(float *out, const float *g, const float *up, uint32_t n, enum b
 		const __mmask16 m = first(n - i);
 		const __m512 x = _mm512_maskz_loadu_ps(m, g + i);
 		__m512 y;
-		if (act == BN_ACT_SILU) {
-			const __m512 e = exp_ps(_mm512_xor_ps(x, sign));
+		if (act != BN_ACT_RELU2) {
+			const __m512 u = act == BN_ACT_GELU ? gelu_ps(x) : x;
+			const __m512 e = exp_ps(_mm512_xor_ps(u, sign));
 			y = _mm512_div_ps(x, _mm512_add_ps(one, e));
 		} else {
 			y = _mm512_max_ps(zero, x); /* NaN is the second operand: kept */

@@ -4,6 +4,7 @@
  * scalar steps of order.h.
  */
 #include "kernels/cpu.h"
+#include "kernels/gate.h"
 #include "kernels/half.h"
 #include "kernels/order.h"
 #include "kernels/tables.h"
@@ -264,6 +265,14 @@ static void rope(float *x, const float *cos, const float *sin, uint32_t heads, u
 	}
 }
 
+/* What bn_gelu gives to exp, before the sign. */
+static float32x4_t gelu_ps(float32x4_t x)
+{
+	const float32x4_t c1 = vdupq_n_f32(BN_GELU_C1), c3 = vdupq_n_f32(BN_GELU_C3);
+
+	return vmulq_f32(x, vfmaq_f32(c1, vmulq_f32(x, x), c3));
+}
+
 static void gate(float *out, const float *g, const float *up, uint32_t n, enum bn_activation act)
 {
 	const float32x4_t zero = vdupq_n_f32(0.0f);
@@ -273,8 +282,9 @@ static void gate(float *out, const float *g, const float *up, uint32_t n, enum b
 	for (; i + LANES <= n; i += LANES) {
 		const float32x4_t x = vld1q_f32(g + i);
 		float32x4_t y;
-		if (act == BN_ACT_SILU) {
-			y = vdivq_f32(x, vaddq_f32(one, exp_ps(vnegq_f32(x))));
+		if (act != BN_ACT_RELU2) {
+			const float32x4_t u = act == BN_ACT_GELU ? gelu_ps(x) : x;
+			y = vdivq_f32(x, vaddq_f32(one, exp_ps(vnegq_f32(u))));
 		} else {
 			y = vbslq_f32(vcltq_f32(x, zero), zero, x);
 			y = vmulq_f32(y, y);
@@ -282,7 +292,7 @@ static void gate(float *out, const float *g, const float *up, uint32_t n, enum b
 		vst1q_f32(out + i, vmulq_f32(y, vld1q_f32(up + i)));
 	}
 	for (; i < n; i++) {
-		out[i] = (act == BN_ACT_SILU ? bn_silu(g[i]) : bn_relu2(g[i])) * up[i];
+		out[i] = bn_gate(g[i], act) * up[i];
 	}
 }
 

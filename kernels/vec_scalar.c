@@ -2,6 +2,7 @@
  * The float side in plain C: the definition the vector files are compared with, bit for bit.
  * Loops follow vec.h's order of operations literally; nothing here is clever.
  */
+#include "kernels/gate.h"
 #include "kernels/half.h"
 #include "kernels/order.h"
 #include "kernels/tables.h"
@@ -130,7 +131,7 @@ static void rope(float *x, const float *cos, const float *sin, uint32_t heads, u
 static void gate(float *out, const float *g, const float *up, uint32_t n, enum bn_activation act)
 {
 	for (uint32_t i = 0; i < n; i++) {
-		out[i] = (act == BN_ACT_SILU ? bn_silu(g[i]) : bn_relu2(g[i])) * up[i];
+		out[i] = bn_gate(g[i], act) * up[i];
 	}
 }
 

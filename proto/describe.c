@@ -160,6 +160,8 @@ static const char *range_unit(enum bn_kind kind)
 		return " tokens";
 	case BN_KIND_STRS:
 		return " strings";
+	case BN_KIND_TEXTS:
+		return " texts";
 	case BN_KIND_BIAS:
 		return " entries";
 	case BN_KIND_CHAT:

@@ -93,6 +93,24 @@ static enum bn_status encode_strings(struct bn_pack *p, const struct bn_field *f
 	return status;
 }
 
+static enum bn_status encode_texts(struct bn_pack *p, const struct bn_field *field,
+				   const struct bn_texts *texts, struct bn_error *err)
+{
+	enum bn_status status = bn_field_check_size(field, texts->n, "texts", err);
+
+	if (texts->host == NULL) {
+		bn_pack_value(p, field->name, texts->wire);
+		return status;
+	}
+	bn_pack_array(p, field->name);
+	for (uint32_t i = 0; i < texts->n && status == BN_OK; i++) {
+		status = check_text(texts->host[i], err);
+		bn_pack_text(p, NULL, texts->host[i]);
+	}
+	bn_pack_end(p);
+	return status;
+}
+
 static enum bn_status encode_biases(struct bn_pack *p, const struct bn_field *field,
 				    const struct bn_biases *biases, struct bn_error *err)
 {
@@ -179,6 +197,8 @@ static enum bn_status encode_field(struct bn_pack *p, const struct bn_field *fie
 		return encode_ids(p, field, at, err);
 	case BN_KIND_STRS:
 		return encode_strings(p, field, at, err);
+	case BN_KIND_TEXTS:
+		return encode_texts(p, field, at, err);
 	case BN_KIND_BIAS:
 		return encode_biases(p, field, at, err);
 	case BN_KIND_CHAT:

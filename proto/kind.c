@@ -240,6 +240,25 @@ static enum bn_status decode_strings(struct bn_strings *out, const struct bn_fie
 	return BN_OK;
 }
 
+static enum bn_status decode_texts(struct bn_texts *out, const struct bn_field *field,
+				   struct bn_value v, struct bn_error *err)
+{
+	struct bn_iter it = bn_iter_begin(v);
+	struct bn_value each;
+
+	if (v.type != BN_TYPE_STR && v.type != BN_TYPE_ARRAY) {
+		return bn_kind_mismatch("a string or an array of strings", v, err);
+	}
+	out->wire = v;
+	out->n = v.type == BN_TYPE_STR ? 1 : v.n;
+	while (v.type == BN_TYPE_ARRAY && bn_iter_next(&it, NULL, &each)) {
+		if (each.type != BN_TYPE_STR) {
+			return bn_kind_mismatch("strings", each, err);
+		}
+	}
+	return bn_field_check_size(field, out->n, "texts", err);
+}
+
 static enum bn_status decode_biases(struct bn_biases *out, const struct bn_field *field,
 				    struct bn_value v, struct bn_error *err)
 {
@@ -291,6 +310,8 @@ enum bn_status bn_kind_decode(void *out, const struct bn_field *field, struct bn
 		return decode_ids(out, field, v, err);
 	case BN_KIND_STRS:
 		return decode_strings(out, field, v, err);
+	case BN_KIND_TEXTS:
+		return decode_texts(out, field, v, err);
 	case BN_KIND_BIAS:
 		return decode_biases(out, field, v, err);
 	case BN_KIND_CHAT:
@@ -315,6 +336,22 @@ void bn_ids_copy(const struct bn_ids *list, uint32_t *out)
 	} else {
 		for (uint32_t i = 0; i < list->n && bn_iter_next(&it, NULL, &each); i++) {
 			out[i] = (uint32_t)bn_value_int(each, 0);
+		}
+	}
+}
+
+void bn_texts_copy(const struct bn_texts *list, struct bn_text *out)
+{
+	struct bn_iter it = bn_iter_begin(list->wire);
+	struct bn_value each;
+
+	if (list->host != NULL) {
+		memcpy(out, list->host, list->n * sizeof(*out));
+	} else if (list->wire.type == BN_TYPE_STR) {
+		out[0] = bn_value_text(list->wire);
+	} else {
+		for (uint32_t i = 0; i < list->n && bn_iter_next(&it, NULL, &each); i++) {
+			out[i] = bn_value_text(each);
 		}
 	}
 }

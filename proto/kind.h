@@ -25,6 +25,7 @@ enum bn_status bn_kind_decode(void *out, const struct bn_field *field, struct bn
 
 /* Copy a decoded (or host) list into caller memory: `out` has room for list->n elements. */
 void bn_ids_copy(const struct bn_ids *list, uint32_t *out);
+void bn_texts_copy(const struct bn_texts *list, struct bn_text *out);
 void bn_biases_copy(const struct bn_biases *list, struct bn_bias *out);
 
 #endif

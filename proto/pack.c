@@ -223,6 +223,17 @@ void bn_pack_num(struct bn_pack *p, const char *key, double value)
 	msgpack_pack_double(&pk, value);
 }
 
+void bn_pack_floats(struct bn_pack *p, const char *key, const float *values, size_t n)
+{
+	bn_pack_array(p, key);
+	for (size_t i = 0; i < n; i++) {
+		msgpack_packer pk = begin(p, NULL);
+
+		msgpack_pack_float(&pk, values[i]);
+	}
+	bn_pack_end(p);
+}
+
 void bn_pack_str(struct bn_pack *p, const char *key, const char *value)
 {
 	if (value == NULL) {

@@ -78,6 +78,9 @@ void bn_pack_bin(struct bn_pack *p, const char *key, const void *bytes, size_t n
 void bn_pack_u32s(struct bn_pack *p, const char *key, const uint32_t *values, size_t n);
 void bn_pack_f32s(struct bn_pack *p, const char *key, const float *values, size_t n);
 
+/* An array of n float32. */
+void bn_pack_floats(struct bn_pack *p, const char *key, const float *values, size_t n);
+
 /* An entry of a map whose keys are numbers: logit_bias. */
 void bn_pack_entry(struct bn_pack *p, uint32_t key, double value);
 

@@ -35,6 +35,7 @@ BN_WORD_SET_TABLE(WORD_LIST)
 #define RANGE_PROMPT(min, max) RANGE_INT(min, max)
 #define RANGE_IDS(min, max)    RANGE_INT(min, max)
 #define RANGE_STRS(min, max)   RANGE_INT(min, max)
+#define RANGE_TEXTS(min, max)  RANGE_INT(min, max)
 #define RANGE_BIAS(min, max)   RANGE_INT(min, max)
 #define RANGE_CHAT(min, max)   RANGE_INT(min, max)
 #define RANGE_BIN(min, max)    RANGE_INT(min, max)
@@ -48,6 +49,7 @@ BN_WORD_SET_TABLE(WORD_LIST)
 #define WORDS_PROMPT(name) NULL
 #define WORDS_IDS(name)    NULL
 #define WORDS_STRS(name)   NULL
+#define WORDS_TEXTS(name)  NULL
 #define WORDS_BIAS(name)   NULL
 #define WORDS_CHAT(name)   NULL
 #define WORDS_BIN(name)    NULL
@@ -169,6 +171,7 @@ const char *bn_kind_name(enum bn_kind kind)
 		[BN_KIND_PROMPT] = "str | [int] | bin",
 		[BN_KIND_IDS] = "[int] | bin",
 		[BN_KIND_STRS] = "str | [str]",
+		[BN_KIND_TEXTS] = "str | [str]",
 		[BN_KIND_BIAS] = "{int: num}",
 		[BN_KIND_CHAT] = "[{role, content}]",
 		[BN_KIND_BIN] = "bin",

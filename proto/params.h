@@ -27,6 +27,7 @@ enum bn_kind {
 	BN_KIND_PROMPT,
 	BN_KIND_IDS,
 	BN_KIND_STRS,
+	BN_KIND_TEXTS,
 	BN_KIND_BIAS,
 	BN_KIND_CHAT,
 	BN_KIND_BIN,
@@ -38,6 +39,7 @@ enum bn_queue { BN_WORDS_queue(BN_WORD_ENUM) };
 enum bn_priority { BN_WORDS_priority(BN_WORD_ENUM) };
 enum bn_cache { BN_WORDS_cache(BN_WORD_ENUM) };
 enum bn_chat_role { BN_WORDS_role(BN_WORD_ENUM) };
+enum bn_encoding { BN_WORDS_encoding(BN_WORD_ENUM) };
 #undef BN_WORD_ENUM
 
 /*
@@ -63,6 +65,13 @@ struct bn_prompt {
 struct bn_strings {
 	uint32_t n;
 	struct bn_text at[BN_LIMIT_STOPS];
+};
+
+/* Texts, each of any length. */
+struct bn_texts {
+	uint32_t n;
+	const struct bn_text *host;
+	struct bn_value wire; /* a str or an array of them */
 };
 
 struct bn_bias {
@@ -94,6 +103,7 @@ struct bn_chat {
 #define BN_C_PROMPT struct bn_prompt
 #define BN_C_IDS    struct bn_ids
 #define BN_C_STRS   struct bn_strings
+#define BN_C_TEXTS  struct bn_texts
 #define BN_C_BIAS   struct bn_biases
 #define BN_C_CHAT   struct bn_chat
 #define BN_C_BIN    struct bn_bytes

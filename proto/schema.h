@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 /* The level grows with every addition; clients written for BN_API_COMPATIBLE or later work. */
-#define BN_API_LEVEL      1
+#define BN_API_LEVEL      2
 #define BN_API_COMPATIBLE 1
 
 /* X(SYMBOL, wire name, value, sentence) */
@@ -33,7 +33,8 @@
 	X(STOP_IDS, stop_token_ids, 64, "stop tokens of one request")                         \
 	X(BIASES, logit_biases, 16384, "entries of logit_bias")                               \
 	X(TURNS, chat_turns, 4096, "messages of one chat")                                    \
-	X(PROMPT_IDS, prompt_ids, 4194304, "token ids of one prompt (as bin)")
+	X(PROMPT_IDS, prompt_ids, 4194304, "token ids of one prompt (as bin)")                \
+	X(INPUTS, inputs, 2048, "texts of one embeddings call")
 
 #define BN_LIMIT_ENUM(SYMBOL, name, value, doc) BN_LIMIT_##SYMBOL = (value),
 enum bn_limit { BN_LIMIT_TABLE(BN_LIMIT_ENUM) };
@@ -58,7 +59,11 @@ enum bn_limit { BN_LIMIT_TABLE(BN_LIMIT_ENUM) };
 	W(role, ROLE_USER, "user")     \
 	W(role, ROLE_ASSISTANT, "assistant")
 
-#define BN_WORD_SET_TABLE(X) X(queue) X(priority) X(cache) X(role)
+#define BN_WORDS_encoding(W)                 \
+	W(encoding, ENCODING_BIN, "bin")     \
+	W(encoding, ENCODING_FLOAT, "float")
+
+#define BN_WORD_SET_TABLE(X) X(queue) X(priority) X(cache) X(role) X(encoding)
 
 /*
  * Fields. F(T, KIND, name, NEED, min, max, default, sentence); T is the struct they live in.
@@ -73,12 +78,26 @@ enum bn_limit { BN_LIMIT_TABLE(BN_LIMIT_ENUM) };
  *   PROMPT str | [token] | bin of u32le     struct bn_prompt        tokens
  *   IDS   [token] | bin of u32le            struct bn_ids           tokens
  *   STRS  str | [str]                       struct bn_strings       strings
+ *   TEXTS str | [str]                       struct bn_texts         texts, of any length
  *   BIAS  {token: float}                    struct bn_biases        entries
  *   CHAT  [{role, content}]                 struct bn_chat          turns
  *   BIN   bin                               struct bn_bytes         bytes
  *
  * NEED: MUST be there, or MAY. A field that may be absent says what happens then in `default`.
  */
+
+/* What everything that waits for a model, a place and memory has. */
+#define BN_FIELDS_waiting(F, T)                                               \
+	F(T, WORD, queue, MAY, 0, 0, "wait",                                  \
+	  "Whether to wait for a place and memory or to fail at once.")       \
+	F(T, BOOL, autoload, MAY, 0, 0, "true",                               \
+	  "Load the model if it is not in memory; false fails instead.")      \
+	F(T, TIME, keep_alive, MAY, 0, 31536000, "the model's",               \
+	  "How long the model stays in memory after this request.")           \
+	F(T, INT, deadline_ms, MAY, 1, 86400000, "none",                      \
+	  "Fail with 408 if the answer is not complete by then.")             \
+	F(T, WORD, priority, MAY, 0, 0, "normal", "Class in the waiting line.") \
+	F(T, STR, user, MAY, 1, 64, "none", "The caller's own label; kept out of logs.")
 
 /* What completions and chat.completions share. */
 #define BN_FIELDS_generation(F, T)                                                                 \
@@ -123,18 +142,9 @@ enum bn_limit { BN_LIMIT_TABLE(BN_LIMIT_ENUM) };
 	  "Report the log-probability of each token and of this many of the likeliest.")           \
 	F(T, INT, num_ctx, MAY, 16, 1048576, "the model's context",                                \
 	  "Longest context this request may reserve; never reloads the model.")                    \
-	F(T, WORD, queue, MAY, 0, 0, "wait",                                                       \
-	  "Whether to wait for a place and memory or to fail at once.")                            \
-	F(T, BOOL, autoload, MAY, 0, 0, "true",                                                    \
-	  "Load the model if it is not in memory; false fails instead.")                           \
-	F(T, TIME, keep_alive, MAY, 0, 31536000, "the model's",                                    \
-	  "How long the model stays in memory after this request.")                                \
-	F(T, INT, deadline_ms, MAY, 1, 86400000, "none",                                           \
-	  "Fail with 408 if the answer is not complete by then.")                                  \
+	BN_FIELDS_waiting(F, T)                                                                    \
 	F(T, INT, ttft_deadline_ms, MAY, 1, 86400000, "none",                                      \
 	  "Fail with 408 if the first token has not come by then.")                                \
-	F(T, WORD, priority, MAY, 0, 0, "normal", "Class in the waiting line.")                    \
-	F(T, STR, user, MAY, 1, 64, "none", "The caller's own label; kept out of logs.")           \
 	F(T, WORD, cache, MAY, 0, 0, "auto",                                                       \
 	  "Whether kept context of earlier requests may be used.")
 
@@ -157,6 +167,20 @@ enum bn_limit { BN_LIMIT_TABLE(BN_LIMIT_ENUM) };
 #define BN_FIELDS_turn(F, T)                            \
 	F(T, WORD, role, MUST, 0, 0, "", "Who speaks.") \
 	F(T, STR, content, MUST, 0, BN_LIMIT_MESSAGE_BYTES, "", "What is said.")
+
+#define BN_FIELDS_embeddings(F, T)                                                            \
+	F(T, STR, model, MUST, 1, BN_LIMIT_MODEL_BYTES, "", "Name or alias of the model.")    \
+	F(T, TEXTS, input, MUST, 1, BN_LIMIT_INPUTS, "",                                      \
+	  "One text, or several; instructions the model was trained with are the caller's to " \
+	  "write in front.")                                                                  \
+	F(T, WORD, encoding, MAY, 0, 0, "bin",                                                \
+	  "How vectors come: `bin` is f32le, `float` an array of float32; of those only as "  \
+	  "many fit as a message may have values.")                                           \
+	F(T, BOOL, truncate, MAY, 0, 0, "false",                                              \
+	  "Cut texts that are longer than the context at their end instead of failing.")      \
+	F(T, STR, id, MAY, 1, BN_LIMIT_ID_BYTES, "made by the server",                        \
+	  "Names the request for `cancel`; unique among the live requests of the connection.") \
+	BN_FIELDS_waiting(F, T)
 
 #define BN_FIELDS_tokenize(F, T)                                                            \
 	F(T, STR, model, MUST, 1, BN_LIMIT_MODEL_BYTES, "", "Name or alias of the model.")  \
@@ -240,6 +264,19 @@ enum bn_limit { BN_LIMIT_TABLE(BN_LIMIT_ENUM) };
 	R("message.content", "str?", "The answer; absent when it was streamed.") \
 	BN_RESULT_LOGPROBS(R)                                                    \
 	BN_RESULT_USAGE(R)
+
+#define BN_RESULT_embeddings(R)                                                              \
+	R("id", "str", "The request's id.")                                                  \
+	R("model", "str", "The model's own name, aliases resolved.")                         \
+	R("digest", "str", "Digest of the model file.")                                      \
+	R("kernel", "str", "The kernel that multiplied.")                                    \
+	R("dim", "int", "Numbers in a vector.")                                              \
+	R("data[]", "bin|[num]",                                                             \
+	  "The vector of each text, in their order, of length 1: f32le, or with `encoding` " \
+	  "`float` an array.")                                                               \
+	R("truncated", "[int]?", "With `truncate`: the texts that were cut, counted from 0.") \
+	R("usage.prompt_tokens", "int", "Tokens of all texts, those added around them too.") \
+	R("timings.total_ms", "num", "From the call to the answer.")
 
 #define BN_RESULT_server_info(R)                                                    \
 	R("server", "str", "Always `bnd`.")                                         \
@@ -368,6 +405,7 @@ enum bn_limit { BN_LIMIT_TABLE(BN_LIMIT_ENUM) };
 	R("kv_heads", "int?", "Key and value heads.")                                \
 	R("vocabulary", "int?", "Number of tokens.")                                 \
 	R("template", "str?", "Chat template in use.")                               \
+	R("pooling", "str?", "How vectors are made: `mean`, `first`, `last`; absent: it generates.") \
 	R("kernel", "str?", "The kernel that multiplies.")                           \
 	R("kernel_reason", "str?", "Why that one.")                                  \
 	R("warnings", "[str]?", "What about its file may make answers worse.")       \
@@ -412,6 +450,8 @@ enum bn_limit { BN_LIMIT_TABLE(BN_LIMIT_ENUM) };
 	  "Continues a prompt.")                                                                 \
 	X(CHAT_COMPLETIONS, chat_completions, "chat.completions", 1, USER, true, generation,     \
 	  "Answers a conversation, using the model's chat template.")                            \
+	X(EMBEDDINGS, embeddings, "embeddings", 2, USER, false, none,                            \
+	  "Makes a vector of each text, with a model that makes vectors.")                       \
 	X(TOKENIZE, tokenize, "tokenize", 1, USER, false, none, "Cuts text into tokens.")        \
 	X(DETOKENIZE, detokenize, "detokenize", 1, USER, false, none, "Turns tokens into text.") \
 	X(CANCEL, cancel, "cancel", 1, USER, false, none,                                        \

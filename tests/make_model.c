@@ -25,6 +25,8 @@ static void usage(FILE *to)
 		    "  --embedding TYPE       f32, f16, q8_0 or q6_k\n"
 		    "  --tokenizer gpt2|spm\n"
 		    "  --tied 0|1  --sub-norms 0|1\n"
+		    "  --vectors qwen3|gemma3 a model that makes vectors; say it first\n"
+		    "  --pooling 1|2|3        of one: mean, first, last\n"
 		    "  --seed N               another seed, other weights\n"
 		    "\n"
 		    "presets:");
@@ -73,6 +75,10 @@ static void apply(struct bn_tiny *t, const char *option, const char *value)
 		t->tied = number(option, value, 1) != 0;
 	} else if (strcmp(option, "sub-norms") == 0) {
 		t->sub_norms = number(option, value, 1) != 0;
+	} else if (strcmp(option, "vectors") == 0) {
+		bn_tiny_vectors(t, value);
+	} else if (strcmp(option, "pooling") == 0) {
+		t->vectors.pooling = (uint32_t)number(option, value, 3);
 	} else if (strcmp(option, "arch") == 0) {
 		t->arch = value;
 	} else if (strcmp(option, "tokenizer") == 0 && strcmp(value, "gpt2") == 0) {
@@ -116,6 +122,8 @@ int main(int argc, char **argv)
 		{ "tied", required_argument, NULL, 0 },
 		{ "sub-norms", required_argument, NULL, 0 },
 		{ "seed", required_argument, NULL, 0 },
+		{ "vectors", required_argument, NULL, 0 },
+		{ "pooling", required_argument, NULL, 0 },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};

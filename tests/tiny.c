@@ -24,6 +24,11 @@ enum {
 	FILE_TYPE_I2_S = 40,
 };
 
+static uint32_t head_dim_of(const struct bn_tiny *t)
+{
+	return t->vectors.head_dim != 0 ? t->vectors.head_dim : t->dim / t->heads;
+}
+
 static void put_u32(struct bn_gguf_writer *w, const struct bn_tiny *t, const char *key,
 		    uint32_t value)
 {
@@ -62,7 +67,15 @@ static void put_hyper(struct bn_gguf_writer *w, const struct bn_tiny *t)
 		bn_gguf_put_str(w, full, "linear");
 		put_f32(w, t, "rope.scaling.factor", 1.0f);
 	} else {
-		put_u32(w, t, "rope.dimension_count", t->dim / t->heads);
+		put_u32(w, t, "rope.dimension_count", head_dim_of(t));
+	}
+	if (t->vectors.pooling != 0) {
+		put_u32(w, t, "attention.key_length", head_dim_of(t));
+		put_u32(w, t, "attention.value_length", head_dim_of(t));
+		put_u32(w, t, "pooling_type", t->vectors.pooling);
+	}
+	if (t->vectors.window != 0) {
+		put_u32(w, t, "attention.sliding_window", t->vectors.window);
 	}
 	bn_gguf_put_u32(w, "general.file_type", FILE_TYPE_I2_S);
 	bn_gguf_put_u32(w, "general.quantization_version", 2);
@@ -75,7 +88,7 @@ struct plan {
 	float spread; /* scale of a ternary tensor, deviation of a dense one */
 };
 
-enum { PER_LAYER = 11, GLOBAL = 3 };
+enum { PER_LAYER = 22, GLOBAL = 3 };
 
 static void plan_one(struct plan *list, size_t *n, const char *name, enum bn_ggml_type type,
 		     uint64_t cols, uint64_t rows, double spread)
@@ -91,9 +104,10 @@ static void plan_one(struct plan *list, size_t *n, const char *name, enum bn_ggm
 
 static void plan_layer(const struct bn_tiny *t, struct plan *list, size_t *n, uint32_t layer)
 {
-	const uint64_t kv = (uint64_t)t->dim / t->heads * t->kv_heads;
+	const uint64_t head = head_dim_of(t), q = head * t->heads, kv = head * t->kv_heads;
 	const double gain = t->norms_one ? 0.0 : 0.1, residual = 1.0 / sqrt(2.0 * t->layers);
 	const double from_dim = sqrt(2.0 / t->dim), from_ffn = sqrt(2.0 / t->ffn);
+	const bool v = t->vectors.pooling != 0;
 	char prefix[24], name[NAME_BYTES];
 	const struct {
 		const char *name;
@@ -103,16 +117,27 @@ static void plan_layer(const struct bn_tiny *t, struct plan *list, size_t *n, ui
 		double spread;
 	} tensors[PER_LAYER] = {
 		{ "attn_norm", true, BN_GGML_F32, t->dim, 1, gain },
-		{ "attn_q", true, BN_GGML_I2_S, t->dim, t->dim, from_dim },
+		{ "attn_q", true, BN_GGML_I2_S, t->dim, q, from_dim },
 		{ "attn_k", true, BN_GGML_I2_S, t->dim, kv, from_dim },
 		{ "attn_v", true, BN_GGML_I2_S, t->dim, kv, from_dim },
 		{ "attn_sub_norm", t->sub_norms, BN_GGML_F32, t->dim, 1, gain },
-		{ "attn_output", true, BN_GGML_I2_S, t->dim, t->dim, from_dim * residual },
+		{ "attn_output", true, BN_GGML_I2_S, q, t->dim, from_dim * residual },
 		{ "ffn_norm", true, BN_GGML_F32, t->dim, 1, gain },
 		{ "ffn_gate", true, BN_GGML_I2_S, t->dim, t->ffn, from_dim },
 		{ "ffn_up", true, BN_GGML_I2_S, t->dim, t->ffn, from_dim },
 		{ "ffn_sub_norm", t->sub_norms, BN_GGML_F32, t->ffn, 1, gain },
 		{ "ffn_down", true, BN_GGML_I2_S, t->ffn, t->dim, from_ffn * residual },
+		{ "attn_q_norm_in", v, BN_GGML_F16, t->dim, 1, gain },
+		{ "attn_k_norm_in", v, BN_GGML_F16, t->dim, 1, gain },
+		{ "attn_v_norm_in", v, BN_GGML_F16, t->dim, 1, gain },
+		{ "attn_output_norm_in", v, BN_GGML_F16, q, 1, gain },
+		{ "ffn_gate_norm_in", v, BN_GGML_F16, t->dim, 1, gain },
+		{ "ffn_up_norm_in", v, BN_GGML_F16, t->dim, 1, gain },
+		{ "ffn_down_norm_in", v, BN_GGML_F16, t->ffn, 1, gain },
+		{ "attn_q_norm", v, BN_GGML_F16, head, 1, gain },
+		{ "attn_k_norm", v, BN_GGML_F16, head, 1, gain },
+		{ "post_attention_norm", t->vectors.post_norms, BN_GGML_F16, t->dim, 1, gain },
+		{ "post_ffw_norm", t->vectors.post_norms, BN_GGML_F16, t->dim, 1, gain },
 	};
 
 	snprintf(prefix, sizeof(prefix), "blk.%u.", layer);
@@ -185,8 +210,8 @@ static void write_tensor(struct bn_gguf_writer *w, const struct plan *plan, uint
 
 static enum bn_status check(const struct bn_tiny *t, struct bn_error *err)
 {
-	if (t->heads == 0 || t->dim % t->heads != 0 || t->kv_heads == 0 ||
-	    t->heads % t->kv_heads != 0 || t->dim / t->heads % 2 != 0) {
+	if (t->heads == 0 || (t->vectors.head_dim == 0 && t->dim % t->heads != 0) ||
+	    t->kv_heads == 0 || t->heads % t->kv_heads != 0 || head_dim_of(t) % 2 != 0) {
 		return bn_fail(err, BN_E_INVALID, "dim %u, heads %u, kv_heads %u do not divide",
 			       t->dim, t->heads, t->kv_heads);
 	}

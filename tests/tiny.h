@@ -22,6 +22,15 @@ enum bn_tiny_tokenizer {
 	BN_TINY_SPM,
 };
 
+/* What only models that make vectors have: input norms and head norms always. Zeroed: the model
+ * generates. */
+struct bn_tiny_vectors {
+	uint32_t pooling;  /* <arch>.pooling_type: 1 mean, 2 first, 3 last                        */
+	uint32_t head_dim; /* 0: dim / heads                                                      */
+	bool post_norms;
+	uint32_t window; /* of the layers but every sixth; 0: all see all                       */
+};
+
 /* Plain value. Fill with bn_tiny_default or bn_tiny_preset, then change what the test is about. */
 struct bn_tiny {
 	const char *name; /* general.name                                                      */
@@ -36,7 +45,11 @@ struct bn_tiny {
 	enum bn_tiny_tokenizer tokenizer;
 	const char *pre; /* tokenizer.ggml.pre, NULL: absent                        */
 	uint64_t seed;
+	struct bn_tiny_vectors vectors;
 };
+
+/* qwen3 or gemma3 of the default's dimensions, last token pooled, eos appended. */
+void bn_tiny_vectors(struct bn_tiny *t, const char *arch);
 
 /*
  * bitnet-b1.58 with 2 layers, dim 128, ffn 256, 4 heads on 2, vocabulary 512, context 256, tied,
@@ -48,7 +61,8 @@ void bn_tiny_default(struct bn_tiny *t);
 /*
  * The true dimensions of a published model (design table of the models): "bitnet-2b-4t", "large",
  * "3b", "llama3-8b", "falcon3-1b", "falcon3-3b", "falcon3-7b", "falcon3-10b", "falcon-e-1b",
- * "falcon-e-3b". False for another name. bn_tiny_preset_at lists the names, NULL past the end.
+ * "falcon-e-3b", "embedding-0.6b", "embedding-270m". False for another name. bn_tiny_preset_at
+ * lists the names, NULL past the end.
  */
 bool bn_tiny_preset(struct bn_tiny *t, const char *name);
 const char *bn_tiny_preset_at(uint32_t i);

@@ -207,7 +207,14 @@ static void put_tokenizer(struct bn_gguf_writer *w, const struct bn_tiny *t,
 	} else {
 		bn_gguf_put_u32(w, "tokenizer.ggml.padding_token_id", bos + 1);
 	}
-	bn_gguf_put_bool(w, "tokenizer.ggml.add_bos_token", true);
+	/* Qwen's texts have no bos; what is pooled last is the eos. */
+	bn_gguf_put_bool(w, "tokenizer.ggml.add_bos_token", t->vectors.pooling == 0 || spm);
+	if (t->vectors.pooling != 0) {
+		bn_gguf_put_bool(w, "tokenizer.ggml.add_eos_token", true);
+	}
+	if (t->vectors.pooling != 0 && spm) {
+		bn_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", false);
+	}
 }
 
 bool tiny_vocab_put(struct bn_gguf_writer *w, const struct bn_tiny *t)

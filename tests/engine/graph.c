@@ -56,6 +56,31 @@ struct graph_tensor *graph_tensor(struct graph *g, const char *name)
 	return NULL;
 }
 
+void graph_rename(struct graph *g, const char *arch)
+{
+	static const char from[] = "bitnet-b1.58.";
+	const struct bn_architecture *rules = bn_family_architecture(arch, strlen(arch));
+
+	for (size_t i = 0; i < g->n_kv; i++) {
+		char rest[GRAPH_NAME];
+
+		if (strncmp(g->kv[i].key, from, strlen(from)) == 0) {
+			snprintf(rest, sizeof(rest), "%s", g->kv[i].key + strlen(from));
+			snprintf(g->kv[i].key, GRAPH_NAME, "%.12s.%.80s", arch, rest);
+		}
+	}
+	graph_set(g, "general.architecture",
+		  (struct graph_value){ .kind = GRAPH_STR, .text = arch });
+	for (unsigned l = 0; l < 2 && rules->sub_norms == BN_NEVER; l++) {
+		char name[GRAPH_NAME];
+
+		snprintf(name, sizeof(name), "blk.%u.attn_sub_norm.weight", l);
+		graph_drop_tensor(g, name);
+		snprintf(name, sizeof(name), "blk.%u.ffn_sub_norm.weight", l);
+		graph_drop_tensor(g, name);
+	}
+}
+
 void graph_drop_tensor(struct graph *g, const char *name)
 {
 	struct graph_tensor *t = graph_tensor(g, name);

@@ -13,7 +13,7 @@
 #include "engine/binding.h"
 #include "engine/ggml.h"
 
-enum { GRAPH_MAX = 64, GRAPH_NAME = 96 };
+enum { GRAPH_MAX = 96, GRAPH_NAME = 96 };
 
 enum graph_kind { GRAPH_U32, GRAPH_I32, GRAPH_F32, GRAPH_BOOL, GRAPH_STR };
 
@@ -47,6 +47,9 @@ void graph_init(struct graph *g);
 
 /* Sets or adds a key. */
 void graph_set(struct graph *g, const char *key, struct graph_value value);
+
+/* Makes it another architecture's: moves the keys, and drops the sub-norms where it has none. */
+void graph_rename(struct graph *g, const char *arch);
 
 /* Removes a key that must be there. */
 void graph_drop(struct graph *g, const char *key);

@@ -281,6 +281,51 @@ void hf_make_float(struct hf_folder *hf, float scale, int latent)
 	}
 }
 
+void hf_make_embedding(struct hf_folder *hf, const char *model_type)
+{
+	static const char *const inputs[] = { "self_attn.q_proj", "self_attn.k_proj",
+					      "self_attn.v_proj", "self_attn.o_proj",
+					      "mlp.gate_proj",    "mlp.up_proj",
+					      "mlp.down_proj" };
+	const int gemma = strcmp(model_type, "gemma3_text") == 0;
+	char name[96], words[96];
+
+	hf_make_float(hf, 0.02f, 1);
+	hf_remove(hf, "lm_head.weight");
+	for (int l = 0; l < HF_LAYERS; l++) {
+		for (int i = 0; i < 7; i++) {
+			snprintf(name, sizeof(name), "model.layers.%d.%s.norm.weight", l,
+				 inputs[i]);
+			add_norm(hf, name, i == 6 ? HF_FFN : HF_DIM);
+		}
+		snprintf(name, sizeof(name), "model.layers.%d.self_attn.q_norm.weight", l);
+		add_norm(hf, name, HF_DIM / HF_HEADS);
+		snprintf(name, sizeof(name), "model.layers.%d.self_attn.k_norm.weight", l);
+		add_norm(hf, name, HF_DIM / HF_HEADS);
+		for (int i = 0; i < 2 && gemma; i++) {
+			snprintf(name, sizeof(name),
+				 "model.layers.%d.%s_feedforward_layernorm.weight", l,
+				 i == 0 ? "pre" : "post");
+			add_norm(hf, name, HF_DIM);
+		}
+	}
+	for (size_t i = 0; i < hf->n; i++) {
+		memmove(hf->tensors[i].name, hf->tensors[i].name + strlen("model."),
+			strlen(hf->tensors[i].name) - strlen("model.") + 1);
+	}
+	snprintf(words, sizeof(words), "\"model_type\": \"%s\"", model_type);
+	hf_replace(&hf->config, "\"model_type\": \"llama\"", words);
+	hf_replace(&hf->config, "LlamaForCausalLM", gemma ? "Gemma3TextModel" : "Qwen3Model");
+	hf_replace(&hf->config,
+		   ",\n \"quantization_config\": {\"quant_method\": \"bitnet\",\n"
+		   "  \"modules_to_not_convert\": [\"lm_head\"]}",
+		   "");
+	if (gemma) {
+		hf_replace(&hf->config, "\"hidden_act\": \"silu\"",
+			   "\"hidden_activation\": \"gelu_pytorch_tanh\"");
+	}
+}
+
 /* --- files ----------------------------------------------------------------------------------- */
 
 void hf_write_file(const struct hf_folder *hf, const char *name, const void *bytes, size_t n)

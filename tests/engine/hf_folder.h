@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 enum {
-	HF_TENSORS_MAX = 64,
+	HF_TENSORS_MAX = 80,
 	HF_DIM = 128,
 	HF_FFN = 256,
 	HF_HEADS = 4,
@@ -54,6 +54,12 @@ void hf_remove(struct hf_folder *hf, const char *name);
 
 /* Makes all projections floats: codes times `scale`, or, with `latent`, noise around them. */
 void hf_make_float(struct hf_folder *hf, float scale, int latent);
+
+/*
+ * Makes it BitNet-embedding: model_type "qwen3" or "gemma3_text", latent floats, all their norms,
+ * no output matrix, and the names of a bare backbone, without "model.".
+ */
+void hf_make_embedding(struct hf_folder *hf, const char *model_type);
 
 /* A float of an F32 or BF16 tensor, set. */
 void hf_set(struct hf_tensor *t, size_t i, float value);

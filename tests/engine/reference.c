@@ -15,7 +15,9 @@ struct ref {
 	char arch[32];
 	uint32_t layers, dim, ffn, heads, kv_heads, head_dim, rot, vocab;
 	double eps, base;
-	bool interleaved, relu2;
+	bool interleaved, relu2, gelu;
+	uint32_t window; /* of layers but every sixth; 0: all see all */
+	double embed_scale;
 };
 
 static void die(const char *what)
@@ -149,10 +151,15 @@ static double *tensor(const struct ref *r, const char *name, int layer, double *
 	return out;
 }
 
+/* gain NULL: none, a copy. */
 static void norm(const struct ref *r, double *out, const double *x, const double *gain, uint32_t n)
 {
 	double ms = 0.0;
 
+	if (gain == NULL) {
+		memmove(out, x, n * sizeof(double));
+		return;
+	}
 	for (uint32_t i = 0; i < n; i++) {
 		ms += x[i] * x[i] / n;
 	}
@@ -174,16 +181,21 @@ static void quantize(double *x, uint32_t n)
 	}
 }
 
-/* out (+)= scale * W quantized(x) */
+/* out = scale * W quantized(norm(x)) */
 static void linear(const struct ref *r, double *out, const char *name, int layer, const double *x,
-		   uint32_t rows, uint32_t cols, bool add)
+		   uint32_t rows, uint32_t cols)
 {
 	double scale, *w = tensor(r, name, layer, &scale), *q = malloc(cols * sizeof(double));
+	char norm_in[64];
+	double *gain;
 
 	if (w == NULL) {
 		die(name);
 	}
-	memcpy(q, x, cols * sizeof(double));
+	snprintf(norm_in, sizeof(norm_in), "%s_norm_in", name);
+	gain = tensor(r, norm_in, layer, NULL);
+	norm(r, q, x, gain, cols);
+	free(gain);
 	quantize(q, cols);
 	for (uint32_t i = 0; i < rows; i++) {
 		double sum = 0.0;
@@ -191,17 +203,23 @@ static void linear(const struct ref *r, double *out, const char *name, int layer
 		for (uint32_t j = 0; j < cols; j++) {
 			sum += w[(uint64_t)i * cols + j] * q[j];
 		}
-		out[i] = (add ? out[i] : 0.0) + sum * scale;
+		out[i] = sum * scale;
 	}
 	free(q);
 	free(w);
 }
 
-static void rope(const struct ref *r, double *x, uint32_t heads, uint32_t position)
+/* Each head behind its norm, if there is one, and turned. */
+static void rope(const struct ref *r, double *x, const char *head_norm, int layer, bool local,
+		 uint32_t heads, uint32_t position)
 {
+	double *gain = tensor(r, head_norm, layer, NULL);
+	const double base = local ? 10000.0 : r->base;
+
 	for (uint32_t h = 0; h < heads; h++) {
+		norm(r, x + h * r->head_dim, x + h * r->head_dim, gain, r->head_dim);
 		for (uint32_t i = 0; i < r->rot / 2; i++) {
-			const double a = position * pow(r->base, -2.0 * i / r->rot);
+			const double a = position * pow(base, -2.0 * i / r->rot);
 			double *p = x + h * r->head_dim + (r->interleaved ? 2 * i : i);
 			double *q = p + (r->interleaved ? 1 : r->rot / 2);
 			const double u = *p * cos(a) - *q * sin(a), v = *p * sin(a) + *q * cos(a);
@@ -210,6 +228,7 @@ static void rope(const struct ref *r, double *x, uint32_t heads, uint32_t positi
 			*q = v;
 		}
 	}
+	free(gain);
 }
 
 /* What the cache keeps: half precision. */
@@ -226,7 +245,7 @@ static double to_half(double x)
 }
 
 static void attention(const struct ref *r, double *ctx, const double *q, const double *keys,
-		      const double *values, uint32_t positions)
+		      const double *values, uint32_t first, uint32_t positions)
 {
 	const uint32_t hd = r->head_dim, kv_width = r->kv_heads * hd;
 	double *score = malloc(positions * sizeof(double));
@@ -235,20 +254,20 @@ static void attention(const struct ref *r, double *ctx, const double *q, const d
 		const uint32_t kv = h / (r->heads / r->kv_heads) * hd;
 		double max = -INFINITY, sum = 0.0;
 
-		for (uint32_t p = 0; p < positions; p++) {
+		for (uint32_t p = first; p < positions; p++) {
 			score[p] = 0.0;
 			for (uint32_t d = 0; d < hd; d++) {
 				score[p] += q[h * hd + d] * keys[p * kv_width + kv + d] / sqrt(hd);
 			}
 			max = fmax(max, score[p]);
 		}
-		for (uint32_t p = 0; p < positions; p++) {
+		for (uint32_t p = first; p < positions; p++) {
 			score[p] = exp(score[p] - max);
 			sum += score[p];
 		}
 		for (uint32_t d = 0; d < hd; d++) {
 			ctx[h * hd + d] = 0.0;
-			for (uint32_t p = 0; p < positions; p++) {
+			for (uint32_t p = first; p < positions; p++) {
 				ctx[h * hd + d] += score[p] / sum * values[p * kv_width + kv + d];
 			}
 		}
@@ -265,6 +284,10 @@ static void layer(const struct ref *r, int l, double *x, uint32_t n)
 	       *ffn_norm = tensor(r, "ffn_norm", l, NULL);
 	double *attn_sub = tensor(r, "attn_sub_norm", l, NULL);
 	double *ffn_sub = tensor(r, "ffn_sub_norm", l, NULL);
+	double *post_attn = tensor(r, "post_attention_norm", l, NULL);
+	double *post_ffn = tensor(r, "post_ffw_norm", l, NULL);
+	double *add = malloc(r->dim * sizeof(double));
+	const bool local = r->window > 0 && (l + 1) % 6 != 0;
 	double *h = malloc((wide + qw) * sizeof(double)), *q = malloc(qw * sizeof(double));
 	double *ctx = malloc(qw * sizeof(double)), *up = malloc(r->ffn * sizeof(double));
 	double *keys = malloc(n * kvw * sizeof(double)), *values = malloc(n * kvw * sizeof(double));
@@ -273,38 +296,56 @@ static void layer(const struct ref *r, int l, double *x, uint32_t n)
 		double *row = x + (size_t)t * r->dim, *k = keys + t * kvw, *v = values + t * kvw;
 
 		norm(r, h, row, attn_norm, r->dim);
-		linear(r, q, "attn_q", l, h, qw, r->dim, false);
-		linear(r, k, "attn_k", l, h, kvw, r->dim, false);
-		linear(r, v, "attn_v", l, h, kvw, r->dim, false);
-		rope(r, q, r->heads, t);
-		rope(r, k, r->kv_heads, t);
+		linear(r, q, "attn_q", l, h, qw, r->dim);
+		linear(r, k, "attn_k", l, h, kvw, r->dim);
+		linear(r, v, "attn_v", l, h, kvw, r->dim);
+		rope(r, q, "attn_q_norm", l, local, r->heads, t);
+		rope(r, k, "attn_k_norm", l, local, r->kv_heads, t);
 		for (uint32_t i = 0; i < kvw; i++) {
 			k[i] = to_half(k[i]);
 			v[i] = to_half(v[i]);
 		}
-		attention(r, ctx, q, keys, values, t + 1);
+		attention(r, ctx, q, keys, values,
+			  local && t + 1 > r->window ? t + 1 - r->window : 0, t + 1);
 		if (attn_sub != NULL) {
 			norm(r, ctx, ctx, attn_sub, qw);
 		}
-		linear(r, row, "attn_output", l, ctx, r->dim, qw, true);
+		linear(r, add, "attn_output", l, ctx, r->dim, qw);
+		norm(r, add, add, post_attn, r->dim);
+		for (uint32_t i = 0; i < r->dim; i++) {
+			row[i] += add[i];
+		}
 
 		norm(r, h, row, ffn_norm, r->dim);
-		linear(r, up, "ffn_up", l, h, r->ffn, r->dim, false);
-		linear(r, h, "ffn_gate", l, h, r->ffn, r->dim, false);
+		linear(r, up, "ffn_up", l, h, r->ffn, r->dim);
+		linear(r, h, "ffn_gate", l, h, r->ffn, r->dim);
 		for (uint32_t i = 0; i < r->ffn; i++) {
 			const double g = h[i];
 
-			h[i] = (r->relu2 ? (g > 0.0 ? g * g : 0.0) : g / (1.0 + exp(-g))) * up[i];
+			const double cubic = sqrt(2.0 / M_PI) * (g + 0.044715 * g * g * g);
+			const double gelu = 0.5 * g * (1.0 + tanh(cubic));
+
+			h[i] = (r->relu2  ? (g > 0.0 ? g * g : 0.0)
+				: r->gelu ? gelu
+					  : g / (1.0 + exp(-g))) *
+			       up[i];
 		}
 		if (ffn_sub != NULL) {
 			norm(r, h, h, ffn_sub, r->ffn);
 		}
-		linear(r, row, "ffn_down", l, h, r->dim, r->ffn, true);
+		linear(r, add, "ffn_down", l, h, r->dim, r->ffn);
+		norm(r, add, add, post_ffn, r->dim);
+		for (uint32_t i = 0; i < r->dim; i++) {
+			row[i] += add[i];
+		}
 	}
 	free(attn_norm);
 	free(ffn_norm);
 	free(attn_sub);
 	free(ffn_sub);
+	free(post_attn);
+	free(post_ffn);
+	free(add);
 	free(h);
 	free(q);
 	free(ctx);
@@ -339,10 +380,67 @@ static void open_ref(struct ref *r, const char *path)
 	r->base = real(r, "rope.freq_base", 10000.0);
 	r->interleaved = strcmp(r->arch, "llama") == 0;
 	r->relu2 = strcmp(r->arch, "bitnet-b1.58") == 0 || strcmp(r->arch, "bitnet-25") == 0;
+	r->gelu = strcmp(r->arch, "gemma3") == 0;
+	r->embed_scale = r->gelu ? sqrt(r->dim) : 1.0;
+	r->window = number(r, "attention.sliding_window", 0);
 	snprintf(key, sizeof(key), "%s.hidden_activation", r->arch);
 	if (bn_gguf_has(r->gguf, key) && bn_gguf_str(r->gguf, key, &act, NULL) == BN_OK) {
 		r->relu2 = act.n == 5 && memcmp(act.p, "relu2", 5) == 0;
 	}
+}
+
+/* The residual stream [n, dim] behind all layers. */
+static double *stream(const struct ref *r, const uint32_t *tokens, uint32_t n)
+{
+	double *embed = tensor(r, "token_embd", -1, NULL);
+	double *x = malloc((size_t)n * r->dim * sizeof(double));
+
+	for (uint32_t t = 0; t < n; t++) {
+		for (uint32_t i = 0; i < r->dim; i++) {
+			x[(size_t)t * r->dim + i] =
+				embed[(size_t)tokens[t] * r->dim + i] * r->embed_scale;
+		}
+	}
+	free(embed);
+	for (uint32_t l = 0; l < r->layers; l++) {
+		layer(r, (int)l, x, n);
+	}
+	return x;
+}
+
+double *reference_vector(const char *path, const uint32_t *tokens, uint32_t n, uint32_t *dim)
+{
+	struct ref r;
+	double *gain, *x, *state, *sum, squares = 0.0;
+	uint32_t pooling;
+
+	open_ref(&r, path);
+	gain = tensor(&r, "output_norm", -1, NULL);
+	pooling = number(&r, "pooling_type", 0);
+	x = stream(&r, tokens, n);
+	state = malloc(r.dim * sizeof(double));
+	sum = calloc(r.dim, sizeof(double));
+	for (uint32_t t = 0; t < n; t++) {
+		norm(&r, state, x + (size_t)t * r.dim, gain, r.dim);
+		if (pooling == 1 || (pooling == 2 && t == 0) || (pooling == 3 && t == n - 1)) {
+			for (uint32_t i = 0; i < r.dim; i++) {
+				sum[i] += state[i];
+			}
+		}
+	}
+	for (uint32_t i = 0; i < r.dim; i++) {
+		squares += sum[i] * sum[i];
+	}
+	for (uint32_t i = 0; i < r.dim; i++) {
+		sum[i] /= sqrt(squares);
+	}
+	free(gain);
+	free(x);
+	free(state);
+	bn_gguf_free(r.gguf);
+	bn_file_close(&r.file);
+	*dim = r.dim;
+	return sum;
 }
 
 double *reference_logits(const char *path, const uint32_t *tokens, uint32_t n, uint32_t *vocab)
@@ -354,16 +452,9 @@ double *reference_logits(const char *path, const uint32_t *tokens, uint32_t n, u
 	embed = tensor(&r, "token_embd", -1, NULL);
 	head = tensor(&r, "output", -1, NULL);
 	gain = tensor(&r, "output_norm", -1, NULL);
-	x = malloc((size_t)n * r.dim * sizeof(double));
+	x = stream(&r, tokens, n);
 	last = malloc(r.dim * sizeof(double));
 	logits = malloc((size_t)n * r.vocab * sizeof(double));
-	for (uint32_t t = 0; t < n; t++) {
-		memcpy(x + (size_t)t * r.dim, embed + (size_t)tokens[t] * r.dim,
-		       r.dim * sizeof(double));
-	}
-	for (uint32_t l = 0; l < r.layers; l++) {
-		layer(&r, (int)l, x, n);
-	}
 	for (uint32_t t = 0; t < n; t++) {
 		const double *w = head != NULL ? head : embed;
 

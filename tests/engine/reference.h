@@ -14,4 +14,7 @@
  */
 double *reference_logits(const char *path, const uint32_t *tokens, uint32_t n, uint32_t *vocab);
 
+/* The vector [dim], of length 1, of the whole text, for a model that makes them. */
+double *reference_vector(const char *path, const uint32_t *tokens, uint32_t n, uint32_t *dim);
+
 #endif

@@ -141,6 +141,51 @@ static void tensors_of_another_graph_are_refused(void **state)
 	}
 }
 
+/* Each norm that only these graphs have, missing or of another size; and one too many. */
+static void models_of_vectors_need_all_their_norms(void **state)
+{
+	static const char *const norms[] = {
+		"attn_q_norm_in", "attn_k_norm_in", "attn_v_norm_in",      "attn_output_norm_in",
+		"ffn_up_norm_in", "attn_q_norm",    "ffn_gate_norm_in",    "ffn_down_norm_in",
+		"attn_k_norm",    "post_ffw_norm",  "post_attention_norm",
+	};
+	static const uint64_t sizes[] = { 128, 128, 128, 128, 128, 32, 128, 256, 32, 128, 128 };
+	enum { N = sizeof(norms) / sizeof(norms[0]) };
+
+	(void)state;
+	for (size_t bad = 0; bad <= 2 * N; bad++) {
+		struct graph g;
+		struct bound b;
+		struct bn_error err;
+
+		graph_init(&g);
+		graph_rename(&g, "gemma3");
+		graph_set(&g, "gemma3.pooling_type", (struct graph_value){ .number = 3 });
+		for (uint32_t l = 0; l < 2; l++) {
+			for (size_t i = 0; i < N; i++) {
+				char name[GRAPH_NAME];
+				const bool here = l == 1 && i == bad % N && bad < 2 * N;
+
+				snprintf(name, sizeof(name), "blk.%u.%s.weight", l, norms[i]);
+				if (!here || bad >= N) {
+					graph_add(&g, name, BN_GGML_F16, sizes[i] + here, 1);
+				}
+			}
+		}
+		if (bad < 2 * N) {
+			refuses(&g, BN_E_FORMAT, norms[bad % N]);
+			refuses(&g, BN_E_FORMAT, bad < N ? "is missing" : "call for");
+			continue;
+		}
+		assert_int_equal(bind_graph(&b, &g, &err), BN_OK);
+		assert_true(b.binding->input_norms && b.binding->head_norms &&
+			    b.binding->post_norms && !b.binding->sub_norms);
+		unbind(&b);
+		graph_add(&g, "blk.0.attn_sub_norm.weight", BN_GGML_F16, 128, 1);
+		refuses(&g, BN_E_NOT_SUPPORTED, "another model graph");
+	}
+}
+
 static void kernels_are_chosen_from_the_list_in_its_order(void **state)
 {
 	static const char *const scalar[] = { "i2s.scalar", NULL };
@@ -281,6 +326,7 @@ int main(void)
 		cmocka_unit_test(embeddings_of_another_type_say_what_to_do),
 		cmocka_unit_test(scales_must_be_finite_and_positive),
 		cmocka_unit_test(tensors_of_another_graph_are_refused),
+		cmocka_unit_test(models_of_vectors_need_all_their_norms),
 		cmocka_unit_test(kernels_are_chosen_from_the_list_in_its_order),
 		cmocka_unit_test(families_and_auto_are_words_of_the_list),
 		cmocka_unit_test(kernels_the_guide_forbids_are_refused_with_those_that_work),

@@ -63,7 +63,7 @@ static void checkpoint_tells_what_a_packed_folder_is(void **state)
 	assert_string_equal(c.name, strrchr(hf.path, '/') + 1);
 	assert_int_equal(c.n_eos, 2); /* 291 and 292; tokenizer_config.json's is 292 again */
 	assert_int_equal(c.vocab.bos, 290);
-	assert_string_equal(bn_checkpoint_projection(name, 1, BN_PROJ_DOWN, "weight"),
+	assert_string_equal(bn_checkpoint_projection(&c, name, 1, BN_PROJ_DOWN, "weight"),
 			    "model.layers.1.mlp.down_proj.weight");
 	bn_checkpoint_shape(&c, BN_PROJ_K, &rows, &cols);
 	assert_int_equal(rows, 64);
@@ -277,6 +277,62 @@ static void checkpoint_knows_norms_by_both_spellings(void **state)
 	}
 }
 
+static void checkpoint_tells_what_a_model_of_vectors_is(void **state)
+{
+	static const char *const types[] = { "qwen3", "gemma3_text" };
+	static const char *const archs[] = { "qwen3", "gemma3" };
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		struct bn_checkpoint_norm norms[BN_CHECKPOINT_NORMS_MAX];
+		struct bn_checkpoint c = { 0 };
+		struct bn_error err = { 0 };
+		struct hf_folder hf;
+
+		hf_init(&hf);
+		hf_make_embedding(&hf, types[i]);
+		hf_expect(open_folder(&hf, &c, &err), &err, BN_OK, "");
+		assert_string_equal(c.arch->name, archs[i]);
+		assert_string_equal(c.prefix, "");
+		assert_true(c.tied && c.may_ternarize && !c.sub_norms);
+		assert_int_equal(c.pooling, BN_POOL_LAST);
+		assert_non_null(strstr(c.notice, "no modules.json"));
+		assert_int_equal(bn_checkpoint_norms(&c, norms), i == 0 ? 11 : 13);
+		/* Gemma's own gains are stored less one, those of the projections are not. */
+		for (size_t k = 0; k < (i == 0 ? 11 : 13); k++) {
+			const bool input = strstr(norms[k].source, "_proj.norm") != NULL;
+
+			assert_true(norms[k].less_one == (i == 1 && !input));
+		}
+		bn_checkpoint_finish(&c);
+		hf_finish(&hf);
+	}
+}
+
+static void checkpoint_refuses_backbones_without_input_norms(void **state)
+{
+	struct hf_folder hf;
+
+	(void)state;
+	hf_init(&hf);
+	hf_make_embedding(&hf, "qwen3");
+	for (int i = 0; i < 2; i++) {
+		char name[64];
+
+		snprintf(name, sizeof(name), "layers.%d.self_attn.q_proj.norm.weight", i);
+		hf_remove(&hf, name);
+	}
+	expect_refused(&hf, BN_E_NOT_SUPPORTED, "of models on qwen3 bnd runs BitNet-embedding");
+	hf_init(&hf);
+	hf_make_embedding(&hf, "gemma3_text");
+	hf_remove(&hf, "layers.1.mlp.down_proj.norm.weight");
+	expect_refused(&hf, BN_E_FORMAT, "'layers.1.mlp.down_proj.norm.weight' is missing");
+	hf_init(&hf);
+	hf_make_embedding(&hf, "gemma3_text");
+	hf_remove(&hf, "layers.0.pre_feedforward_layernorm.weight");
+	expect_refused(&hf, BN_E_FORMAT, "pre_feedforward_layernorm.weight' is missing");
+}
+
 static void checkpoint_refuses_input_norms(void **state)
 {
 	const uint64_t dims[] = { 128 };
@@ -335,6 +391,8 @@ int main(void)
 		cmocka_unit_test(checkpoint_refuses_tensors_of_other_graphs),
 		cmocka_unit_test(checkpoint_refuses_wrong_shapes_and_types),
 		cmocka_unit_test(checkpoint_knows_norms_by_both_spellings),
+		cmocka_unit_test(checkpoint_tells_what_a_model_of_vectors_is),
+		cmocka_unit_test(checkpoint_refuses_backbones_without_input_norms),
 		cmocka_unit_test(checkpoint_refuses_input_norms),
 		cmocka_unit_test(checkpoint_ties_by_word_or_by_absence),
 		cmocka_unit_test(checkpoint_refuses_what_is_no_folder),

@@ -52,6 +52,10 @@ static void activation_words_are_read_and_written(void **state)
 	assert_false(bn_family_parse_activation("relu22", 6, &a));
 	assert_string_equal(bn_family_activation_name(BN_ACT_SILU), "silu");
 	assert_string_equal(bn_family_activation_name(BN_ACT_RELU2), "relu2");
+	assert_true(bn_family_parse_activation("gelu_pytorch_tanh", 17, &a));
+	assert_int_equal(a, BN_ACT_GELU);
+	assert_false(bn_family_parse_activation("gelu", 4, &a)); /* the one with erf */
+	assert_string_equal(bn_family_activation_name(BN_ACT_GELU), "gelu_pytorch_tanh");
 }
 
 int main(void)

@@ -104,6 +104,93 @@ static void hfconfig_accepts_the_spellings_in_the_world(void **state)
 	}
 }
 
+static void hfconfig_reads_the_windows_of_gemma(void **state)
+{
+	static const struct {
+		const char *keys;
+		uint32_t window, period;
+		double base, local;
+	} cases[] = {
+		{ "", 0, 0, 10000.0, 10000.0 },
+		{ "\"sliding_window\": null, ", 0, 0, 10000.0, 10000.0 },
+		{ "\"sliding_window\": 64, ", 64, 6, 10000.0, 10000.0 },
+		{ "\"sliding_window\": 64, \"use_sliding_window\": false, ", 0, 0, 10000.0,
+		  10000.0 },
+		{ "\"sliding_window\": 64, \"sliding_window_pattern\": 2, ", 64, 2, 10000.0,
+		  10000.0 },
+		{ "\"sliding_window\": 64, \"rope_local_base_freq\": 5000.0, ", 64, 6, 10000.0,
+		  5000.0 },
+		{ "\"sliding_window\": 64, \"layer_types\": [\"sliding_attention\", "
+		  "\"full_attention\"], ",
+		  64, 2, 10000.0, 10000.0 },
+		{ "\"sliding_window\": 64, \"layer_types\": [\"sliding_attention\", "
+		  "\"sliding_attention\"], ",
+		  64, 3, 10000.0, 10000.0 },
+		{ "\"sliding_window\": 64, \"layer_types\": [\"full_attention\", "
+		  "\"full_attention\"], ",
+		  0, 1, 10000.0, 10000.0 },
+		{ "\"sliding_window\": 64, \"query_pre_attn_scalar\": 32, \"rope_parameters\": "
+		  "{\"full_attention\": {\"rope_type\": \"default\", \"rope_theta\": 7e5}, "
+		  "\"sliding_attention\": {\"rope_type\": \"default\", \"rope_theta\": 6e3}}, ",
+		  64, 6, 10000.0, 6000.0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct bn_hfconfig c = { 0 };
+		struct bn_error err = { 0 };
+		struct hf_folder hf;
+		char config[512];
+
+		hf_init(&hf);
+		hf_make_embedding(&hf, "gemma3_text");
+		snprintf(config, sizeof(config), "{%s\"architectures\"", cases[i].keys);
+		hf_replace(&hf.config, "{\"architectures\"", config);
+		hf_expect(load(&hf, &c, &err), &err, BN_OK, "");
+		assert_string_equal(c.embeds->name, "gemma3");
+		assert_int_equal(c.activation, BN_ACT_GELU);
+		assert_int_equal(c.window, cases[i].window);
+		assert_true(c.window == 0 || c.window_period == cases[i].period);
+		assert_true(c.rope_base == cases[i].base && c.window_rope_base == cases[i].local);
+		hf_finish(&hf);
+	}
+}
+
+static void hfconfig_refuses_other_gemmas(void **state)
+{
+	static const struct {
+		const char *keys, *words;
+	} cases[] = {
+		{ "\"use_bidirectional_attention\": true, ", "what follows" },
+		{ "\"query_pre_attn_scalar\": 168, ", "'query_pre_attn_scalar' is 168" },
+		{ "\"attn_logit_softcapping\": 50.0, ", "softened" },
+		{ "\"sliding_window\": 9, \"layer_types\": [\"full_attention\", "
+		  "\"sliding_attention\"], ",
+		  "every n-th" },
+		{ "\"sliding_window\": 9, \"layer_types\": [\"full_attention\"], ", "every n-th" },
+		{ "\"sliding_window\": 9, \"layer_types\": [\"linear_attention\", 4], ",
+		  "'linear_attention'" },
+		{ "\"sliding_window\": 9, \"layer_types\": [4, 4], ", "something else" },
+		{ "\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"linear\"}}, ",
+		  "'linear'" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct bn_hfconfig c = { 0 };
+		struct bn_error err = { 0 };
+		struct hf_folder hf;
+		char config[512];
+
+		hf_init(&hf);
+		hf_make_embedding(&hf, "gemma3_text");
+		snprintf(config, sizeof(config), "{%s\"architectures\"", cases[i].keys);
+		hf_replace(&hf.config, "{\"architectures\"", config);
+		hf_expect(load(&hf, &c, &err), &err, BN_E_NOT_SUPPORTED, cases[i].words);
+		hf_finish(&hf);
+	}
+}
+
 static void hfconfig_refuses_spoilt_files_with_a_sentence(void **state)
 {
 	static const struct {
@@ -261,6 +348,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hfconfig_reads_the_numbers),
 		cmocka_unit_test(hfconfig_accepts_the_spellings_in_the_world),
+		cmocka_unit_test(hfconfig_reads_the_windows_of_gemma),
+		cmocka_unit_test(hfconfig_refuses_other_gemmas),
 		cmocka_unit_test(hfconfig_refuses_spoilt_files_with_a_sentence),
 		cmocka_unit_test(hfconfig_names_the_file_that_is_wrong),
 	};

@@ -73,22 +73,6 @@ static void optional_keys_have_the_defaults_of_the_architecture(void **state)
 	assert_true(h.rope_base == 500000.0);
 }
 
-/* Moves all keys of the base architecture to another. */
-static void rename_arch(struct graph *g, const char *arch)
-{
-	for (size_t i = 0; i < g->n_kv; i++) {
-		const size_t n = strlen(ARCH);
-		char rest[64];
-
-		if (strncmp(g->kv[i].key, ARCH, n) == 0) {
-			snprintf(rest, sizeof(rest), "%.60s", g->kv[i].key + n);
-			snprintf(g->kv[i].key, GRAPH_NAME, "%s.%s", arch, rest);
-		}
-	}
-	graph_set(g, "general.architecture",
-		  (struct graph_value){ .kind = GRAPH_STR, .text = arch });
-}
-
 static void architectures_differ_in_rotation_and_activation(void **state)
 {
 	static const struct {
@@ -118,7 +102,7 @@ static void architectures_differ_in_rotation_and_activation(void **state)
 		char key[64];
 
 		graph_init(&g);
-		rename_arch(&g, cases[i].arch);
+		graph_rename(&g, cases[i].arch);
 		snprintf(key, sizeof(key), "%s.vocab_size", cases[i].arch);
 		graph_drop(&g, key);
 		graph_tensor(&g, "token_embd.weight")->dims[1] = cases[i].vocab;
@@ -163,6 +147,75 @@ static void head_length_may_be_given(void **state)
 	assert_int_equal(h.rot, 16);
 }
 
+/* What the models of vectors say beside: how rows are pooled, and perhaps windows. */
+static void models_of_vectors_say_how_they_pool(void **state)
+{
+	static const enum bn_pooling poolings[] = { BN_POOL_NONE, BN_POOL_MEAN, BN_POOL_FIRST,
+						    BN_POOL_LAST };
+	struct graph g;
+	struct bn_hyper h;
+	struct bn_error err;
+
+	(void)state;
+	graph_init(&g);
+	graph_rename(&g, "qwen3");
+	assert_int_equal(read_graph(&g, &h, &err), BN_E_FORMAT);
+	assert_non_null(strstr(err.text, "'qwen3.pooling_type' is missing"));
+	for (uint32_t type = 0; type < 6; type++) {
+		graph_set(&g, "qwen3.pooling_type", (struct graph_value){ .number = type });
+		if (type >= 1 && type <= 3) {
+			assert_int_equal(read_graph(&g, &h, &err), BN_OK);
+			assert_int_equal(h.pooling, poolings[type]);
+			assert_int_equal(h.activation, BN_ACT_SILU);
+			assert_true(h.embed_scale == 1.0f && h.window == 0);
+		} else {
+			assert_int_equal(read_graph(&g, &h, &err), BN_E_NOT_SUPPORTED);
+			assert_non_null(strstr(err.text, "qwen3.pooling_type is "));
+		}
+	}
+	graph_set(&g, "qwen3.pooling_type", (struct graph_value){ .number = 3 });
+	graph_set(&g, "qwen3.attention.sliding_window", (struct graph_value){ .number = 512 });
+	assert_int_equal(read_graph(&g, &h, &err), BN_E_NOT_SUPPORTED);
+	graph_set(&g, "qwen3.attention.sliding_window", (struct graph_value){ .number = 0 });
+	assert_int_equal(read_graph(&g, &h, &err), BN_OK);
+}
+
+static void windows_of_gemma_have_a_period_and_a_base_of_their_own(void **state)
+{
+	struct graph g;
+	struct bn_hyper h;
+	struct bn_error err;
+
+	(void)state;
+	graph_init(&g);
+	graph_rename(&g, "gemma3");
+	graph_set(&g, "gemma3.pooling_type", (struct graph_value){ .number = 3 });
+	assert_int_equal(read_graph(&g, &h, &err), BN_OK);
+	assert_int_equal(h.activation, BN_ACT_GELU);
+	assert_true(fabs((double)h.embed_scale * (double)h.embed_scale - 128.0) < 1e-4);
+	assert_int_equal(h.window, 0);
+	assert_false(bn_hyper_is_local(&h, 0));
+
+	graph_set(&g, "gemma3.attention.sliding_window", (struct graph_value){ .number = 512 });
+	assert_int_equal(read_graph(&g, &h, &err), BN_OK);
+	assert_int_equal(h.window, 512);
+	assert_true(h.rope_base == 500000.0 && h.window_rope_base == 10000.0);
+	for (uint32_t l = 0; l < 18; l++) {
+		assert_true(bn_hyper_is_local(&h, l) == (l != 5 && l != 11 && l != 17));
+	}
+	graph_set(&g, "gemma3.attention.sliding_window_pattern",
+		  (struct graph_value){ .number = 2 });
+	graph_set(&g, "gemma3.rope.freq_base_swa",
+		  (struct graph_value){ .kind = GRAPH_F32, .number = 20000.0 });
+	assert_int_equal(read_graph(&g, &h, &err), BN_OK);
+	assert_true(h.window_rope_base == 20000.0);
+	assert_true(bn_hyper_is_local(&h, 0) && !bn_hyper_is_local(&h, 1));
+	graph_set(&g, "gemma3.attention.sliding_window_pattern",
+		  (struct graph_value){ .number = 0 });
+	assert_int_equal(read_graph(&g, &h, &err), BN_E_FORMAT);
+	assert_non_null(strstr(err.text, "sliding_window_pattern"));
+}
+
 /* ---- what must be refused ------------------------------------------------------------------ */
 
 #define DROP                                    \
@@ -201,7 +254,7 @@ static const struct {
 	{ "general.architecture", S("gpt2"), BN_E_NOT_SUPPORTED, "'gpt2'", "?" },
 	{ "general.architecture", S(""), BN_E_NOT_SUPPORTED, "bitnet-b1.58, bitnet-25", "?" },
 	{ "general.architecture", S("bitnet-b1.58x"), BN_E_NOT_SUPPORTED, "bitnet-b1.58x", "?" },
-	{ "general.architecture", S("qwen3"), BN_E_NOT_SUPPORTED, "decoders", "?" },
+	{ "general.architecture", S("qwen2moe"), BN_E_NOT_SUPPORTED, "decoders", "?" },
 	{ "general.architecture", U(7), BN_E_FORMAT, "", "?" },
 	{ ARCH "block_count", DROP, BN_E_FORMAT, "", "?" },
 	{ ARCH "block_count", U(0), BN_E_FORMAT, "0", "?" },
@@ -263,10 +316,12 @@ static const struct {
 	{ ARCH "vocab_size", U(2097153), BN_E_FORMAT, "2097153", "?" },
 	{ ARCH "vocab_size", I(-512), BN_E_FORMAT, "-512", "?" },
 	{ ARCH "hidden_activation", S("gelu"), BN_E_NOT_SUPPORTED, "'gelu'", "?" },
-	{ ARCH "hidden_activation", S(""), BN_E_NOT_SUPPORTED, "silu and relu2", "?" },
+	{ ARCH "hidden_activation", S(""), BN_E_NOT_SUPPORTED, "silu, relu2 and gelu_pytorch_tanh",
+	  "?" },
 	{ ARCH "hidden_activation", U(1), BN_E_FORMAT, "", "?" },
 	{ ARCH "expert_count", U(8), BN_E_NOT_SUPPORTED, "mixture of experts", "?" },
 	{ ARCH "attention.sliding_window", U(4096), BN_E_NOT_SUPPORTED, "sliding", "?" },
+	{ ARCH "attention.scale", F(0.125), BN_E_NOT_SUPPORTED, "key length", "?" },
 	{ ARCH "attention.causal", B(0), BN_E_NOT_SUPPORTED, "decoders", "?" },
 	{ ARCH "use_parallel_residual", B(1), BN_E_NOT_SUPPORTED, "parallel", "?" },
 };
@@ -336,6 +391,8 @@ int main(void)
 		cmocka_unit_test(architectures_differ_in_rotation_and_activation),
 		cmocka_unit_test(identity_rope_scaling_is_accepted),
 		cmocka_unit_test(head_length_may_be_given),
+		cmocka_unit_test(models_of_vectors_say_how_they_pool),
+		cmocka_unit_test(windows_of_gemma_have_a_period_and_a_base_of_their_own),
 		cmocka_unit_test(every_corruption_is_a_named_error),
 		cmocka_unit_test(tensors_that_make_another_vocabulary_are_named),
 	};

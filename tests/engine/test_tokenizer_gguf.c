@@ -208,6 +208,38 @@ static void tokenizer_uses_gpt2_splitting_and_warns_for_an_unknown_pre(void **st
 	vocabs_finish(&v);
 }
 
+/* GGUF has no key for it: the name of Qwen's splitter stands for NFC, and no other does. */
+static void tokenizer_composes_texts_for_qwen2_alone(void **state)
+{
+	static const char *const pres[] = { "qwen2", "llama3" };
+	static const char composed[] = "caf\xC3\xA9", apart[] = "cafe\xCC\x81";
+	struct vocabs v;
+
+	(void)state;
+	vocabs_tiny_bpe(&v);
+	for (size_t i = 0; i < 2; i++) {
+		struct bn_tokens a = { 0 }, b = { 0 };
+		struct bn_tokenizer *tok = must_load(&(struct file){ .model = "gpt2",
+								     .pre = pres[i],
+								     .v = &v,
+								     .types = true,
+								     .merges = true,
+								     .ids = true });
+
+		assert_int_equal(
+			bn_tokenizer_encode(tok, composed, sizeof(composed) - 1, NULL, &a, NULL),
+			BN_OK);
+		assert_int_equal(bn_tokenizer_encode(tok, apart, sizeof(apart) - 1, NULL, &b, NULL),
+				 BN_OK);
+		assert_true((a.n == b.n && memcmp(a.ids, b.ids, a.n * sizeof(*a.ids)) == 0) ==
+			    (i == 0));
+		bn_tokens_finish(&a);
+		bn_tokens_finish(&b);
+		bn_tokenizer_free(tok);
+	}
+	vocabs_finish(&v);
+}
+
 /* The published BitNet-b1.58-2B-4T has no tokenizer.ggml.pre, and eos is only <|end_of_text|>. */
 static void tokenizer_takes_128256_tokens_without_pre_for_llama3(void **state)
 {
@@ -301,6 +333,7 @@ int main(void)
 		cmocka_unit_test(tokenizer_reads_sentencepiece_vocabularies),
 		cmocka_unit_test(tokenizer_adds_no_bos_for_falcon),
 		cmocka_unit_test(tokenizer_uses_gpt2_splitting_and_warns_for_an_unknown_pre),
+		cmocka_unit_test(tokenizer_composes_texts_for_qwen2_alone),
 		cmocka_unit_test(tokenizer_takes_128256_tokens_without_pre_for_llama3),
 		cmocka_unit_test(tokenizer_refuses_what_it_cannot_read),
 	};

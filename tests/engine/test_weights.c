@@ -46,7 +46,7 @@ static void loading_takes_exactly_what_was_announced(void **state)
 		assert_int_equal(w.tied, i == 0);
 		assert_true(w.tied == (w.embed.rows == w.head.rows));
 		assert_int_equal(b.binding->tied, w.tied);
-		assert_true((w.layers[1].attn_sub_norm != NULL) == (i == 0));
+		assert_true((w.layers[1].in_norm[BN_PROJ_O] != NULL) == (i == 0));
 		assert_int_equal(w.layers[1].proj[BN_PROJ_DOWN].rows, 320);
 		assert_int_equal(w.layers[1].proj[BN_PROJ_DOWN].cols, 256);
 		assert_true(b.binding->trits == 2ull * (4 * 320 * 320 + 3 * 320 * 256));

@@ -47,11 +47,11 @@ static void buffers_lie_apart_on_lines_and_fill_what_was_announced(void **state)
 		{ w.ctx, ROWS * 3104 * 4 },
 		{ w.gate, ROWS * 8656 * 4 },
 		{ w.up, ROWS * 8656 * 4 },
-		{ w.cos, ROWS * 64 * 4 },
-		{ w.sin, ROWS * 64 * 4 },
-		{ w.xq, ROWS * 8704 },
-		{ w.scale, ROWS * 4 },
-		{ w.sum, ROWS * 4 },
+		{ w.angles[0].cos, ROWS * 64 * 4 },
+		{ w.angles[0].sin, ROWS * 64 * 4 },
+		{ w.in[0].q, ROWS * 8704 },
+		{ w.in[0].scale, ROWS * 4 },
+		{ w.in[0].sum, ROWS * 4 },
 		{ w.last, OUTPUTS * 3200 * 4 },
 		{ w.logits, OUTPUTS * 3216 * 4 },
 		{ w.row_of, OUTPUTS * 4 },
@@ -73,6 +73,41 @@ static void buffers_lie_apart_on_lines_and_fill_what_was_announced(void **state)
 		assert_int_equal(p[parts[i].bytes - 1], i + 1);
 	}
 	bn_workspace_finish(&w);
+	bn_workspace_finish(&w);
+}
+
+static void models_of_vectors_take_states_and_no_logits(void **state)
+{
+	enum { ROWS = 64, OUTPUTS = 4, LANES = 2 };
+	struct bn_model_info info;
+	struct bn_workspace w = { 0 };
+	uint64_t generates, embeds;
+
+	(void)state;
+	describe(&info);
+	info.vocab = 262144;
+	generates = bn_workspace_bytes(&info, ROWS, OUTPUTS, LANES);
+	info.pooling = "last";
+	info.input_norms = true;
+	info.post_norms = true;
+	info.has_windows = true;
+	embeds = bn_workspace_bytes(&info, ROWS, OUTPUTS, LANES);
+	assert_true(embeds + 4 * OUTPUTS * 262144 < generates);
+	assert_int_equal(bn_workspace_init(&w, &info, ROWS, OUTPUTS, LANES, NULL), BN_OK);
+	assert_int_equal(bn_arena_bytes(&w.arena), embeds);
+	/* Three inputs side by side, a row of states for every row, two tables of angles. */
+	for (int i = 0; i < BN_WORKSPACE_INPUTS; i++) {
+		memset(w.in[i].q, i, (size_t)ROWS * 8704);
+		memset(w.in[i].scale, i, ROWS * sizeof(float));
+		memset(w.in[i].sum, i, ROWS * sizeof(int32_t));
+	}
+	memset(w.h, 3, (size_t)ROWS * 3200 * sizeof(float));
+	memset(w.last, 4, (size_t)ROWS * 3200 * sizeof(float));
+	memset(w.row_of, 5, ROWS * sizeof(uint32_t));
+	memset(w.angles[1].sin, 6, (size_t)ROWS * 64 * sizeof(float));
+	for (int i = 0; i < BN_WORKSPACE_INPUTS; i++) {
+		assert_int_equal(w.in[i].q[(size_t)ROWS * 8704 - 1], i);
+	}
 	bn_workspace_finish(&w);
 }
 
@@ -139,6 +174,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(buffers_lie_apart_on_lines_and_fill_what_was_announced),
+		cmocka_unit_test(models_of_vectors_take_states_and_no_logits),
 		cmocka_unit_test(prepared_inputs_have_room_once_for_each_kernel_that_shares),
 		cmocka_unit_test(a_machine_without_that_memory_gives_an_error),
 	};

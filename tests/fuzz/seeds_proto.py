@@ -39,6 +39,11 @@ MESSAGES = {
                                              "keep_alive": -1, "n_predict": 5}),
     "chat": call("chat.completions", {**GENERATION, "messages": [
         {"role": "system", "content": "be brief"}, {"role": "user", "content": "gr\u00fc\u00df dich"}]}),
+    "embeddings": call("embeddings", {"model": "m", "input": ["one", "", "gr\u00fc\u00df"], "id": "e",
+                                      "encoding": "float", "truncate": True, "queue": "wait",
+                                      "deadline_ms": 9, "priority": "batch", "user": "u"}),
+    "embeddings-one": call("embeddings", {"model": "m", "input": "one text"}),
+    "embeddings-mixed": call("embeddings", {"model": "m", "input": ["one", 2]}),
     "tokenize": call("tokenize", {"model": "m", "content": "abc", "add_special": True,
                                   "parse_special": False, "with_pieces": True}),
     "detokenize": call("detokenize", {"model": "m", "tokens": [1, 2, 3]}),

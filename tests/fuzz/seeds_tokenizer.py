@@ -28,6 +28,9 @@ TEXTS = [
     "the thin AAAAA\n\n  in", "I'LL pay $1234,\r\n\r\n ok'ſ \t\n", "<|im_end|><a><b><|eot_id|>x",
     "  the  the ", "é 👩‍💻 e\u0301 镇 ▁the", b"\xff\xc3(\xed\xa0\x80\xf0\x9f", "", "<0x41></s><s>",
 ]
+# For splitters that compose first.
+COMPOSED = ["cafe\u0301 q\u0307\u0323 \u1112\u1161\u11ab \u212b\n\n\u0301", "a" + "\u0315\u0323" * 200,
+            "I'LL pay $1234,\r\n\r\n ok'\u017f \t\n", "<|im_end|>\u0301<|eot_id|>x"]
 
 if __name__ == "__main__":
     HERE.mkdir(parents=True, exist_ok=True)
@@ -36,5 +39,9 @@ if __name__ == "__main__":
                            (0x11, PIECES + SPECIAL), (0x03, PIECES), (0x0a, WORDS),
                            (0x29, SPECIAL)):
         for text in TEXTS:
+            (HERE / f"seed-{n:03}").write_bytes(seed(choice, tokens, text))
+            n += 1
+    for choice, tokens in ((0x20, WORDS), (0x24, WORDS + SPECIAL)):
+        for text in COMPOSED:
             (HERE / f"seed-{n:03}").write_bytes(seed(choice, tokens, text))
             n += 1

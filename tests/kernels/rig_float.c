@@ -112,7 +112,7 @@ static bool same_gate(struct floats *f, const struct bn_vec *v, const struct bn_
 {
 	bool same = true;
 
-	for (int act = BN_ACT_SILU; act <= BN_ACT_RELU2; act++) {
+	for (int act = BN_ACT_SILU; act <= BN_ACT_GELU; act++) {
 		v->gate(f->a, f->x, f->y, f->n, (enum bn_activation)act);
 		o->gate(f->b, f->x, f->y, f->n, (enum bn_activation)act);
 		same &= rig_same(f->a, f->b, f->n);

@@ -278,6 +278,14 @@ static void gates_are_the_formulas(void **state)
 		assert_true(fabs((double)out[0] - silu) <= 4e-7 * fabs(silu) + 4e-37);
 		bn_vec_scalar.gate(out, &g, &up, 1, BN_ACT_RELU2);
 		assert_true(out[0] == (g > 0.0f ? g * g * 1.5f : 0.0f));
+
+		const double u =
+			sqrt(2.0 / M_PI) * (g + 0.044715 * (double)g * (double)g * (double)g);
+		const double gelu = 0.5 * g * (1.0 + tanh(u)) * 1.5;
+
+		bn_vec_scalar.gate(out, &g, &up, 1, BN_ACT_GELU);
+		/* 1 + tanh(u) cancels where the exponential does not. */
+		assert_true(fabs((double)out[0] - gelu) <= 4e-6 * fabs(gelu) + 1e-14);
 	}
 }
 
@@ -294,7 +302,7 @@ static void a_nan_at_a_gate_comes_out(void **state)
 			g[j] = NAN;
 			up[j] = 1.0f;
 		}
-		for (int act = BN_ACT_SILU; act <= BN_ACT_RELU2; act++) {
+		for (int act = BN_ACT_SILU; act <= BN_ACT_GELU; act++) {
 			v->gate(out, g, up, 33, (enum bn_activation)act);
 			for (int j = 0; j < 33; j++) {
 				assert_true(isnan(out[j]));

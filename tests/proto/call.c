@@ -42,6 +42,7 @@ void call_good(struct call *m, const struct bn_field *f)
 	case BN_KIND_STR:
 	case BN_KIND_PROMPT:
 	case BN_KIND_STRS:
+	case BN_KIND_TEXTS:
 		call_str(m, "abc");
 		break;
 	case BN_KIND_INT:

@@ -154,7 +154,8 @@ static bool takes(enum bn_kind kind, enum bn_type type)
 	case BN_TYPE_FLOAT:
 		return kind == BN_KIND_NUM;
 	case BN_TYPE_STR:
-		return kind == BN_KIND_STR || kind == BN_KIND_PROMPT || kind == BN_KIND_STRS;
+		return kind == BN_KIND_STR || kind == BN_KIND_PROMPT || kind == BN_KIND_STRS ||
+		       kind == BN_KIND_TEXTS;
 	case BN_TYPE_BIN:
 		return kind == BN_KIND_PROMPT || kind == BN_KIND_IDS || kind == BN_KIND_BIN;
 	case BN_TYPE_ARRAY: /* an empty one */
@@ -257,12 +258,12 @@ static void check_sizes(enum bn_method method, const struct bn_field *f)
 		call_begin(&m, method, f->name, f->name);
 		msgpack_pack_str_with_body(&m.pk, "", 0);
 		expect(&m, method, f, f->int_min == 0);
-	} else if (f->kind == BN_KIND_STRS || f->kind == BN_KIND_IDS) {
-		for (int64_t n = f->int_max; n <= f->int_max + 1 && n < 1000; n++) {
+	} else if (f->kind == BN_KIND_STRS || f->kind == BN_KIND_IDS || f->kind == BN_KIND_TEXTS) {
+		for (int64_t n = f->int_max; n <= f->int_max + 1 && n < 3000; n++) {
 			call_begin(&m, method, f->name, f->name);
 			msgpack_pack_array(&m.pk, (size_t)n);
 			for (int64_t i = 0; i < n; i++) {
-				if (f->kind == BN_KIND_STRS) {
+				if (f->kind != BN_KIND_IDS) {
 					call_str(&m, "stop");
 				} else {
 					msgpack_pack_int64(&m.pk, i);

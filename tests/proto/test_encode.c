@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 static const uint32_t some_ids[] = { 3, 70000, 5 };
+static const struct bn_text some_texts[] = { { "one", 3 }, { "", 0 } };
 static const struct bn_bias some_biases[] = { { 9, -100.0f }, { 70000, 1.5f } };
 static const struct bn_params_turn some_turns[] = {
 	{ .has_role = true, .role = BN_ROLE_SYSTEM, .has_content = true, .content = { "s", 1 } },
@@ -51,6 +52,9 @@ static void set(unsigned char *base, const struct bn_field *f)
 		((struct bn_strings *)at)->n = 2;
 		((struct bn_strings *)at)->at[0] = bn_text_of("\n");
 		((struct bn_strings *)at)->at[1] = bn_text_of("END");
+		break;
+	case BN_KIND_TEXTS:
+		*(struct bn_texts *)at = (struct bn_texts){ .n = 2, .host = some_texts };
 		break;
 	case BN_KIND_BIAS:
 		*(struct bn_biases *)at = (struct bn_biases){ .n = 2, .host = some_biases };
@@ -106,6 +110,14 @@ static void compare(const unsigned char *sent, const unsigned char *got, const s
 
 		assert_int_equal(s->n, 2);
 		assert_true(bn_text_is(s->at[0], "\n") && bn_text_is(s->at[1], "END"));
+		break;
+	}
+	case BN_KIND_TEXTS: {
+		struct bn_text texts[2];
+
+		assert_int_equal(((const struct bn_texts *)b)->n, 2);
+		bn_texts_copy(b, texts);
+		assert_true(bn_text_is(texts[0], "one") && bn_text_is(texts[1], ""));
 		break;
 	}
 	case BN_KIND_BIAS: {

@@ -36,6 +36,7 @@ static void pack_everything(struct bn_pack *p)
 	bn_pack_bool(p, "no", false);
 	bn_pack_int(p, "int", -5);
 	bn_pack_num(p, "num", 1.5);
+	bn_pack_floats(p, "floats", (const float[]){ 0.5f, -2.0f }, 2);
 	bn_pack_str(p, "str", "text");
 	bn_pack_str(p, "null", NULL);
 	bn_pack_text(p, "empty", (struct bn_text){ NULL, 0 });
@@ -56,6 +57,7 @@ static void pack_writes_what_msgpack_c_reads(void **state)
 {
 	static const char expected[] =
 		"{\"nil\"=>nil, \"yes\"=>true, \"no\"=>false, \"int\"=>-5, \"num\"=>1.500000, "
+		"\"floats\"=>[0.500000, -2.000000], "
 		"\"str\"=>\"text\", \"null\"=>nil, \"empty\"=>\"\", \"array\"=>[1, {}], "
 		"\"ids\"=>\"\\x01\\x00\\x00\\x00\\x04\\x03\\x02\\x01\", "
 		"\"scores\"=>\"\\x00\\x00\\x00\\xbf\", \"bias\"=>{7=>-1.000000}}";
@@ -127,7 +129,7 @@ static void pack_appends_a_pack_that_is_still_open(void **state)
 	bn_pack_int(&open, NULL, 3);
 	bn_pack_end(&open);
 	bn_pack_end(&open);
-	assert_memory_equal(open.data, "\xde\0\x01\xa1k\xdc\0\x03\x01\x02\x03", 12);
+	assert_memory_equal(open.data, "\xde\0\x01\xa1k\xdc\0\x03\x01\x02\x03", 11);
 
 	bn_pack_reset(&open);
 	bn_pack_text(&open, NULL, (struct bn_text){ "x", (size_t)UINT32_MAX + 1 });

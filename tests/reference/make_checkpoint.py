@@ -15,8 +15,10 @@ import struct
 
 import numpy as np
 
-from families import FAMILIES, family
+from families import FAMILIES, VECTORS, family
 
+QWEN_REGEX = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+              r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 LLAMA3_REGEX = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
                 r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
@@ -192,6 +194,42 @@ def write_weights(f, folder, seed):
     write_shards(folder, f["shards"], w.list)
 
 
+def write_vector_weights(f, folder, rng):
+    """BitNet-embedding: a backbone whose projections each have a norm of their own in front."""
+    gemma, prefix = f["model_type"] == "gemma3_text", f.get("prefix", "")
+    norms = 13 if gemma else 11
+    shards = Shards(folder, f["shards"], 2 + f["layers"] * (7 + norms))
+
+    def norm(name, n, gain):
+        if f["hollow"]:
+            shards.add(prefix + name, f["dtype"], Hollow(f["dtype"], n))
+        else:
+            x = gain + 0.2 * rng.standard_normal(n, np.float32)
+            shards.add(prefix + name, f["dtype"], encode(x, f["dtype"]))
+
+    own = 0.0 if gemma else 1.0  # Gemma's gains are stored less one, BitNet's are not
+    if f["hollow"]:
+        shards.add(prefix + "embed_tokens.weight", f["dtype"],
+                   Hollow(f["dtype"], f["vocab"], f["dim"]))
+    else:
+        table = rng.standard_normal((f["vocab"], f["dim"]), np.float32) * np.float32(0.05)
+        shards.add(prefix + "embed_tokens.weight", f["dtype"], encode(table, f["dtype"]))
+    for i in range(f["layers"]):
+        layer = f"layers.{i}."
+        norm(layer + "input_layernorm.weight", f["dim"], own)
+        norm(layer + "post_attention_layernorm.weight", f["dim"], own)
+        if gemma:
+            norm(layer + "pre_feedforward_layernorm.weight", f["dim"], own)
+            norm(layer + "post_feedforward_layernorm.weight", f["dim"], own)
+        norm(layer + "self_attn.q_norm.weight", f["head_dim"], own)
+        norm(layer + "self_attn.k_norm.weight", f["head_dim"], own)
+        for name, rows, cols in projection_shapes(f):
+            add_projection(shards, rng, f, prefix + layer + name, rows, cols)
+            norm(layer + name + ".norm.weight", cols, 1.0)
+    norm("norm.weight", f["dim"], own)
+    shards.finish()
+
+
 # ---- tokenizers -------------------------------------------------------------------------------
 
 def byte_alphabet():
@@ -219,6 +257,9 @@ def words(n):
 
 def special_names(f):
     kind, n = f["tokenizer"], f["named"]
+    if kind == "qwen":
+        return ["<|endoftext|>", "<|im_start|>", "<|im_end|>"] + [f"<|added_{i}|>"
+                                                                  for i in range(23)]
     if kind == "llama3":
         names = ["<|begin_of_text|>", "<|end_of_text|>"]
         names += [f"<|reserved_special_token_{i}|>" for i in range(4)]
@@ -243,7 +284,8 @@ def pre_tokenizer(kind):
              "invert": False}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
                   "use_regex": False}
-    if kind == "llama3":
+    if kind in ("llama3", "qwen"):
+        split["pattern"]["Regex"] = QWEN_REGEX if kind == "qwen" else LLAMA3_REGEX
         return {"type": "Sequence", "pretokenizers": [split, byte_level]}
     # Falcon cuts contiguous punctuation and single digits first.
     return {"type": "Sequence", "pretokenizers": [
@@ -262,7 +304,7 @@ def write_byte_level(f, folder):
     merges = words(n - len(specials) - len(symbols))
     text = symbols + [a + b for a, b in merges]
     # Llama-3's specials come last and are added tokens only; Falcon's come first, in both lists.
-    if kind == "llama3":
+    if kind in ("llama3", "qwen"):
         vocab = {t: i for i, t in enumerate(text)}
         first = len(text)
     else:
@@ -280,12 +322,18 @@ def write_byte_level(f, folder):
             "pair": [], "special_tokens": {"<|begin_of_text|>": {
                 "id": "<|begin_of_text|>", "ids": [ids["<|begin_of_text|>"]],
                 "tokens": ["<|begin_of_text|>"]}}}]}
+    if kind == "qwen":
+        end = {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}
+        post = {"type": "Sequence", "processors": [post, {
+            "type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}, end],
+            "pair": [], "special_tokens": {}}]}
     # Older files write merges as one string, newer ones as pairs: one of each.
     pairs = kind == "falcon-e"
     with open(os.path.join(folder, "tokenizer.json"), "w") as out:
         json.dump({
             "version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
-            "normalizer": None, "pre_tokenizer": pre_tokenizer(kind), "post_processor": post,
+            "normalizer": {"type": "NFC"} if kind == "qwen" else None,
+            "pre_tokenizer": pre_tokenizer(kind), "post_processor": post,
             "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True,
                         "use_regex": True},
             "model": {"type": "BPE", "dropout": None, "unk_token": None,
@@ -337,6 +385,45 @@ def write_sentencepiece(f, folder):
     return {"<unk>": 0, "<s>": 1, "</s>": 2, "<pad>": n}
 
 
+def write_gemma(f, folder):
+    """SentencePiece BPE as tokenizer.json has it: spaces are U+2581, merges instead of scores."""
+    specials = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    letters = ["\u2581"] + [chr(c) for c in range(33, 127)]
+    merges = [("\u2581", chr(c)) for c in range(97, 123)]
+    merges += words(f["vocab"] - len(specials) - 256 - len(letters) - len(merges))
+    text = specials + [f"<0x{b:02X}>" for b in range(256)] + [a + b for a, b in merges] + letters
+    ids = {t: i for i, t in enumerate(text)}
+    assert len(ids) == f["vocab"]
+    # As the published file: every way to make a token, tokens in their order.
+    merges = [(t[:i], t[i:]) for t in (a + b for a, b in merges) for i in range(1, len(t))
+              if t[:i] in ids and t[i:] in ids]
+
+    def special(name):
+        return {"SpecialToken": {"id": name, "type_id": 0}}
+
+    with open(os.path.join(folder, "tokenizer.json"), "w") as out:
+        # Indented, as the published file is: its size decides what may be read.
+        json.dump({
+            "version": "1.0", "truncation": None, "padding": None,
+            "added_tokens": [{"id": i, "content": t, "single_word": False, "lstrip": False,
+                              "rstrip": False, "normalized": False, "special": True}
+                             for i, t in enumerate(specials)],
+            "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+            "pre_tokenizer": {"type": "Split", "pattern": {"String": " "},
+                              "behavior": "MergedWithPrevious", "invert": False},
+            "post_processor": {"type": "TemplateProcessing", "single": [
+                special("<bos>"), {"Sequence": {"id": "A", "type_id": 0}}, special("<eos>")],
+                "pair": [], "special_tokens": {}},
+            "decoder": {"type": "Sequence", "decoders": [
+                {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+                {"type": "ByteFallback"}, {"type": "Fuse"}]},
+            "model": {"type": "BPE", "dropout": None, "unk_token": "<unk>", "fuse_unk": True,
+                      "byte_fallback": True, "ignore_merges": False, "vocab": ids,
+                      "merges": [list(m) for m in merges]},
+        }, out, ensure_ascii=False, indent=2)
+    return ids
+
+
 CHAT_TEMPLATES = {
     "bitnet-2b-4t": "{% set loop_messages = messages %}{% for message in loop_messages %}"
     "{% set content = message['role'] | capitalize + ': '+ message['content'] | trim + '<|eot_id|>' %}"
@@ -353,6 +440,16 @@ CHAT_TEMPLATES = {
 def write_tokenizer_config(f, folder, ids):
     kind = f["tokenizer"]
     config = {"clean_up_tokenization_spaces": True, "model_max_length": f["context"]}
+    if kind == "qwen":
+        config.update(eos_token="<|im_end|>", pad_token="<|endoftext|>", add_bos_token=False,
+                      tokenizer_class="Qwen2Tokenizer")
+    elif kind == "gemma":
+        config.update(bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>",
+                      add_bos_token=True, add_eos_token=False, tokenizer_class="GemmaTokenizer")
+    if kind in ("qwen", "gemma"):
+        with open(os.path.join(folder, "tokenizer_config.json"), "w") as out:
+            json.dump(config, out, indent=2)
+        return
     template = CHAT_TEMPLATES.get("bitnet-2b-4t" if f["act"] == "relu2" else kind)
     if template:
         config["chat_template"] = template
@@ -420,9 +517,51 @@ def write_config(f, folder, ids):
         out.write("---\nlicense: mit\nlibrary_name: transformers\n---\n# A synthetic checkpoint\n")
 
 
+def write_vector_config(f, folder, ids):
+    gemma = f["model_type"] == "gemma3_text"
+    config = {
+        "architectures": ["Gemma3TextModel" if gemma else "Qwen3Model"],
+        "model_type": f["model_type"], "hidden_size": f["dim"], "intermediate_size": f["ffn"],
+        "num_attention_heads": f["heads"], "num_key_value_heads": f["kv_heads"],
+        "head_dim": f["head_dim"], "num_hidden_layers": f["layers"], "attention_bias": False,
+        "max_position_embeddings": f["context"], "rms_norm_eps": f["eps"],
+        "rope_theta": f["theta"], "rope_scaling": None, "vocab_size": f["vocab"],
+        "tie_word_embeddings": True, "torch_dtype": "bfloat16", "use_cache": False,
+    }
+    if gemma:
+        config.update(hidden_activation=f["act"], query_pre_attn_scalar=f["head_dim"],
+                      bos_token_id=ids["<bos>"], eos_token_id=ids["<eos>"],
+                      attn_logit_softcapping=None, final_logit_softcapping=None)
+    else:
+        config.update(hidden_act=f["act"], sliding_window=None, use_sliding_window=False,
+                      eos_token_id=ids["<|im_end|>"])
+    if "window" in f:
+        config.update(sliding_window=f["window"], rope_local_base_freq=10000.0, layer_types=[
+            "full_attention" if (i + 1) % 6 == 0 else "sliding_attention"
+            for i in range(f["layers"])])
+    with open(os.path.join(folder, "config.json"), "w") as out:
+        json.dump(config, out, indent=2)
+    kinds = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
+    with open(os.path.join(folder, "modules.json"), "w") as out:
+        json.dump([{"idx": i, "name": str(i), "path": path,
+                    "type": f"sentence_transformers.models.{kind}"}
+                   for i, (kind, path) in enumerate(kinds)], out)
+    os.makedirs(os.path.join(folder, "1_Pooling"), exist_ok=True)
+    with open(os.path.join(folder, "1_Pooling", "config.json"), "w") as out:
+        json.dump({"word_embedding_dimension": f["dim"], "pooling_mode_cls_token": False,
+                   "pooling_mode_mean_tokens": f["pooling"] == "mean",
+                   "pooling_mode_lasttoken": f["pooling"] == "lasttoken"}, out)
+
+
 def make(f, folder, seed, hollow=False):
     f = dict(f, hollow=hollow)
     os.makedirs(folder, exist_ok=True)
+    if "pooling" in f:
+        ids = write_gemma(f, folder) if f["tokenizer"] == "gemma" else write_byte_level(f, folder)
+        write_tokenizer_config(f, folder, ids)
+        write_vector_config(f, folder, ids)
+        write_vector_weights(f, folder, np.random.default_rng(seed))
+        return
     ids = write_sentencepiece(f, folder) if f["tokenizer"] == "spm" else write_byte_level(f, folder)
     write_tokenizer_config(f, folder, ids)
     write_config(f, folder, ids)
@@ -431,7 +570,7 @@ def make(f, folder, seed, hollow=False):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
-    parser.add_argument("family", choices=sorted(FAMILIES))
+    parser.add_argument("family", choices=sorted(FAMILIES | VECTORS))
     parser.add_argument("folder")
     parser.add_argument("--true-size", action="store_true", help="the published dimensions")
     parser.add_argument("--layers", type=int, help="cut the depth to this many layers")
