@@ -214,7 +214,8 @@ static bool cid_wants_room(void *who)
 
 static void registry_lets_nobody_past_one_whose_patience_is_over(void **state)
 {
-	struct wants *s = wants_open(2.0, 1000);
+	struct wants *s =
+		wants_open_with(2.0, 1000, PATIENCE_MS, HOURS_MS); /* nobody is promoted */
 	struct want *a = take_all_but(s, s->resident + s->load_bytes + 500);
 	struct want *b = enter_ann(s, s->resident + s->load_bytes + 600);
 	struct want *c, *d;
