@@ -18,7 +18,7 @@ import gguf_sizes
 from families import PUBLISHED, family
 from make_checkpoint import make
 
-MODELS = 10
+MODELS = 12
 
 
 def announced(convert, folder):

@@ -71,7 +71,10 @@ def of_family(f):
     """The same from dimensions: the tensors a model of this family has."""
     dim, ffn, tables = f["dim"], f["ffn"], 1 if f["tied"] else 2
     q, kv = f["heads"] * f["head_dim"], f["kv_heads"] * f["head_dim"]
-    norms = [dim, dim] + ([q, ffn] if f["sub_norms"] else [])
+    norms = [dim, dim] + ([q, ffn] if f.get("sub_norms") else [])
+    if "pooling" in f:  # in front of each projection; of heads; Gemma's two behind
+        norms += 5 * [dim] + [q, ffn] + 2 * [f["head_dim"]]
+        norms += 2 * [dim] if f["model_type"] == "gemma3_text" else []
     ternary = [q * dim, kv * dim, kv * dim, dim * q, ffn * dim, ffn * dim, dim * ffn]
     total = tables * tensor_bytes(F16, f["vocab"] * dim) + tensor_bytes(F32, dim)
     total += f["layers"] * (sum(tensor_bytes(F32, n) for n in norms)

@@ -194,26 +194,17 @@ def write_weights(f, folder, seed):
     write_shards(folder, f["shards"], w.list)
 
 
-def write_vector_weights(f, folder, rng):
+def write_vector_weights(f, folder, seed):
     """BitNet-embedding: a backbone whose projections each have a norm of their own in front."""
-    gemma, prefix = f["model_type"] == "gemma3_text", f.get("prefix", "")
-    norms = 13 if gemma else 11
-    shards = Shards(folder, f["shards"], 2 + f["layers"] * (7 + norms))
+    gemma, prefix, dtype = f["model_type"] == "gemma3_text", f.get("prefix", ""), f["dtype"]
+    own = 0.0 if gemma else 1.0  # Gemma's gains are stored less one, BitNet's are not
+    w = Weights(f, seed)
 
     def norm(name, n, gain):
-        if f["hollow"]:
-            shards.add(prefix + name, f["dtype"], Hollow(f["dtype"], n))
-        else:
-            x = gain + 0.2 * rng.standard_normal(n, np.float32)
-            shards.add(prefix + name, f["dtype"], encode(x, f["dtype"]))
+        w.add(prefix + name, dtype, (n,), None if f["hollow"] else lambda rng, rows: encode(
+            gain + 0.2 * rng.standard_normal(rows, np.float32), dtype))
 
-    own = 0.0 if gemma else 1.0  # Gemma's gains are stored less one, BitNet's are not
-    if f["hollow"]:
-        shards.add(prefix + "embed_tokens.weight", f["dtype"],
-                   Hollow(f["dtype"], f["vocab"], f["dim"]))
-    else:
-        table = rng.standard_normal((f["vocab"], f["dim"]), np.float32) * np.float32(0.05)
-        shards.add(prefix + "embed_tokens.weight", f["dtype"], encode(table, f["dtype"]))
+    w.table(prefix + "embed_tokens.weight", 0.05)
     for i in range(f["layers"]):
         layer = f"layers.{i}."
         norm(layer + "input_layernorm.weight", f["dim"], own)
@@ -223,11 +214,11 @@ def write_vector_weights(f, folder, rng):
             norm(layer + "post_feedforward_layernorm.weight", f["dim"], own)
         norm(layer + "self_attn.q_norm.weight", f["head_dim"], own)
         norm(layer + "self_attn.k_norm.weight", f["head_dim"], own)
-        for name, rows, cols in projection_shapes(f):
-            add_projection(shards, rng, f, prefix + layer + name, rows, cols)
+        for name, rows, cols, _ in projection_shapes(f):
+            w.projection(prefix + layer + name, rows, cols, 1)
             norm(layer + name + ".norm.weight", cols, 1.0)
     norm("norm.weight", f["dim"], own)
-    shards.finish()
+    write_shards(folder, f["shards"], w.list)
 
 
 # ---- tokenizers -------------------------------------------------------------------------------
@@ -560,7 +551,7 @@ def make(f, folder, seed, hollow=False):
         ids = write_gemma(f, folder) if f["tokenizer"] == "gemma" else write_byte_level(f, folder)
         write_tokenizer_config(f, folder, ids)
         write_vector_config(f, folder, ids)
-        write_vector_weights(f, folder, np.random.default_rng(seed))
+        write_vector_weights(f, folder, seed)
         return
     ids = write_sentencepiece(f, folder) if f["tokenizer"] == "spm" else write_byte_level(f, folder)
     write_tokenizer_config(f, folder, ids)
