@@ -29,10 +29,10 @@ static int run_convert(struct bn_ctl *ctl)
 
 const struct bn_ctl_command bn_cmd_convert = {
 	.name = "convert",
-	.operands = "FOLDER -o FILE",
+	.operands = "SOURCE -o FILE",
 	.max_operands = -1,
 	.verbatim = true,
-	.summary = "Turn a Hugging Face folder into a file for bnd.",
+	.summary = "Turn a Hugging Face folder or GGUF file into a file for bnd.",
 	.help = "Runs bn-convert with these words and ends as it does; `bnctl convert --help` shows\n"
 		"what it takes.",
 	.run = run_convert,

@@ -1,6 +1,7 @@
 #include "engine/binding.h"
 
 #include "engine/guide.h"
+#include "engine/tiles.h"
 #include "proto/assert.h"
 
 #include <math.h>
@@ -10,8 +11,6 @@
 
 enum {
 	NAME_BYTES = 64,
-	I2S_BLOCK = 128,  /* elements of the file's block */
-	I2S_TRAILER = 32, /* the scale and its padding    */
 	KERNELS_MAX = 32,
 	/* attn_norm, ffn_norm; of each head; post; sub or input. */
 	NORMS_MAX = 2 + 2 + 2 + BN_PROJ_COUNT,
@@ -145,7 +144,7 @@ static enum bn_status bind_rows(struct binder *w, const char *name, enum bn_role
 	if (!dense_type(t->type, &type)) {
 		return bn_fail(w->err, BN_E_KERNEL,
 			       "tensor '%s' is %s; embedding and output must be f32, f16, bf16, "
-			       "q8_0 or q6_k: requantize them",
+			       "q8_0 or q6_k: bn-convert --embedding q8_0 requantizes them",
 			       name, *type_name);
 	}
 
@@ -249,53 +248,75 @@ static enum bn_status choose_kernel(struct binder *w, enum bn_projection p)
 		       bn_guide_list(w->known, &shape, w->b->cpu, list, sizeof(list)));
 }
 
+/* The one scale of types that have one. */
+static enum bn_status read_scale(const struct binder *w, const char *name,
+				 const struct bn_gguf_tensor *t, float *scale)
+{
+	const uint64_t tail = t->nbytes - BN_CODEC_TAIL;
+	enum bn_status status = bn_gguf_read(w->b->gguf, t, tail, scale, sizeof(*scale), w->err);
+
+	if (status == BN_OK) {
+		status = bn_codec_check_scale(*scale, w->err);
+		if (status != BN_OK) {
+			bn_wrap(w->err, "tensor '%s'", name);
+		}
+	}
+	return status;
+}
+
+static enum bn_status refuse_type(const struct binder *w, const char *name, enum bn_ggml_type type)
+{
+	if (type == BN_GGML_IQ2_BN_R4) {
+		return bn_fail(w->err, BN_E_KERNEL,
+			       "tensor '%s' is iq2_bn_r4, whose rows are interleaved for one kind "
+			       "of processor: use the iq2_bn or i2_s file it was made from",
+			       name);
+	}
+	return bn_fail(w->err, BN_E_KERNEL,
+		       "tensor '%s' is %s; bnd multiplies ternary weights (i2_s, tl1, tl2, tq1_0, "
+		       "tq2_0, iq1_bn, iq2_bn): use such a file of this model or convert it",
+		       name, bn_ggml_name(type));
+}
+
 static enum bn_status bind_trits(struct binder *w, const char *name, uint32_t layer,
 				 enum bn_projection p)
 {
 	const struct bn_gguf_tensor *t = NULL;
+	const struct bn_codec *codec;
+	struct bn_tiles tiles;
 	enum bn_status status;
 	uint32_t rows, cols;
-	float scale;
+	float scale = 0.0f;
 
 	projection_shape(&w->b->hyper, p, &rows, &cols);
 	status = find(w, name, 2, cols, rows, &t);
 	if (status != BN_OK) {
 		return status;
 	}
-	if (t->type != BN_GGML_I2_S) {
-		return bn_fail(w->err, BN_E_KERNEL,
-			       "tensor '%s' is %s; bnd multiplies ternary weights of type i2_s: "
-			       "use the i2_s file of this model or convert it",
-			       name, bn_ggml_name(t->type));
+	codec = bn_codec_find(t->type);
+	if (codec == NULL) {
+		return refuse_type(w, name, t->type);
 	}
-
-	const uint64_t n = (uint64_t)rows * cols;
-
-	if (n % I2S_BLOCK != 0 || t->nbytes != n / 4 + I2S_TRAILER) {
-		return bn_fail(w->err, BN_E_FORMAT,
-			       "tensor '%s': %llu weights do not divide into blocks of %d", name,
-			       (unsigned long long)n, I2S_BLOCK);
-	}
-	status = bn_gguf_read(w->b->gguf, t, n / 4, &scale, sizeof(scale), w->err);
+	status = bn_tiles_settle(&tiles, w->b->gguf, t->type, rows, cols, NULL, w->err);
 	if (status != BN_OK) {
+		bn_wrap(w->err, "tensor '%s'", name);
 		return status;
 	}
-	if (!isfinite(scale) || scale <= 0.0f) {
-		return bn_fail(w->err, BN_E_FORMAT,
-			       "tensor '%s' has the scale %g; it must be a finite number above "
-			       "zero",
-			       name, (double)scale);
+	if (codec->tailed) {
+		status = read_scale(w, name, t, &scale);
+	}
+	if (status != BN_OK) {
+		return status;
 	}
 
 	struct bn_item *item = new_item(w, t, BN_ITEM_PROJ, layer);
 
 	item->proj = p;
+	item->codec = codec;
+	item->tiles = tiles;
 	item->scale = scale;
 	item->bytes = w->b->kernel[p]->packed_bytes(rows, cols);
-	w->b->trits += n;
-	if (cols > w->b->max_cols) {
-		w->b->max_cols = cols;
-	}
+	w->b->trits += (uint64_t)rows * cols;
 	return BN_OK;
 }
 

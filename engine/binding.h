@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/codec.h"
 #include "engine/gguf.h"
 #include "engine/hyper.h"
 #include "engine/shape.h"
@@ -39,7 +40,10 @@ struct bn_item {
 	uint32_t layer;
 	uint32_t rows;
 	uint32_t cols;
-	float scale;             /* of BN_ITEM_PROJ: finite, above zero           */
+	const struct bn_codec *codec; /* of BN_ITEM_PROJ: how the file holds it     */
+	struct bn_tiles tiles;        /* of BN_ITEM_PROJ in TL1 or TL2              */
+	float scale; /* of BN_ITEM_PROJ with one scale: finite, above zero; else found when loading
+		      */
 	enum bn_dense_type type; /* of the others: one that kernels/dense.h reads */
 	uint64_t bytes;          /* once loaded                                   */
 };
@@ -58,21 +62,22 @@ struct bn_binding {
 	const char *head_type;
 	uint64_t parameters; /* elements of all tensors                             */
 	uint64_t trits;      /* of them ternary                                     */
-	uint32_t max_cols;   /* of a ternary matrix                                 */
 	uint32_t n_items;
 	struct bn_item items[]; /* [n_items] in file order */
 };
 
 /*
  * Looks up every tensor that `hyper` calls for, checks shapes and types, reads and checks the
- * ternary scales, and chooses kernels: the first of `only` (NULL-terminated, or NULL: all we have,
+ * ternary scales of types that have one, and chooses kernels: the first of `only` (NULL-terminated,
+ * or NULL: all we have,
  * best first) that the guide allows this model (engine/guide.h), runs on `cpu`, fits the shape and
  * passes its self-test. An entry is a kernel's name ("i2s.vnni"), a family ("tl2", "i2_s": the best
  * of it) or "auto"; others are passed over, for a list may serve several machines. Directory and
  * file are borrowed until bn_binding_free. Errors name the tensor: BN_E_FORMAT for one that is
  * missing or misshapen, or a scale that is not a finite number above zero; BN_E_NOT_SUPPORTED for
- * one that makes it another graph (biases, experts, more norms); BN_E_KERNEL for a type we have no
- * kernel for (ternary other than I2_S), or when no allowed kernel runs here. Helper.
+ * one that makes it another graph (biases, experts, more norms), or is TL1 or TL2 of unknown tiles;
+ * BN_E_KERNEL for a type that is not in engine/codec.h, or when no allowed kernel runs here.
+ * Helper.
  */
 BN_MUST_USE enum bn_status bn_binding_new(struct bn_binding **out, const struct bn_gguf *gguf,
 					  const struct bn_file *file, const struct bn_hyper *hyper,

@@ -16,22 +16,14 @@
 #include "kernels/trits.h"
 #include "proto/assert.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <libgen.h>
 #include <math.h>
 #include <openssl/evp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
 
 enum {
 	PIECE_BYTES = 4 * 1024 * 1024, /* of a source tensor, at least one row */
-	I2S_TRAILER = 32,              /* the scale and zeros                  */
-	HEADER_ROOM = 64 * 1024 * 1024,
 };
 
 struct conversion {
@@ -41,6 +33,7 @@ struct conversion {
 	struct bn_gguf_writer *w;
 	struct bn_error *err;
 	struct bn_convert_plan plan;
+	enum bn_ggml_type format; /* of the ternary matrices */
 	EVP_MD_CTX *digest;
 	uint8_t *piece;  /* bytes of the source, one piece       */
 	float *values;   /* the same as floats                   */
@@ -50,25 +43,9 @@ struct conversion {
 	uint64_t done_bytes;
 };
 
-__attribute__((format(printf, 2, 3))) static void notice(struct bn_convert_report *r,
-							 const char *format, ...)
+static enum bn_status progress(struct conversion *v, uint64_t done)
 {
-	va_list args;
-
-	if (r->n_notices < BN_CONVERT_NOTICES) {
-		va_start(args, format);
-		vsnprintf(r->notices[r->n_notices++], BN_CONVERT_NOTICE_BYTES, format, args);
-		va_end(args);
-	}
-}
-
-static enum bn_status progress(struct conversion *v, const char *phase, uint64_t done)
-{
-	if (v->options->progress == NULL ||
-	    v->options->progress(v->options->who, phase, done, v->plan.total_bytes)) {
-		return BN_OK;
-	}
-	return bn_fail(v->err, BN_E_CANCELLED, "stopped; nothing is left of the unfinished file");
+	return bn_convert_out_progress(v->options, "converting", done, v->plan.total_bytes, v->err);
 }
 
 /* --- reading --------------------------------------------------------------------------------- */
@@ -213,23 +190,6 @@ static enum bn_status ternarize(struct conversion *v, const struct bn_convert_jo
 	return status;
 }
 
-/* Codes 1 are zero weights. Unused places of a row's last byte hold them too and are not counted.
- */
-static void count_zeros(struct conversion *v, const uint8_t *codes,
-			const struct bn_verify_tensor *t)
-{
-	const size_t stride = bn_trits_stride(t->cols), n = t->rows * stride;
-	uint64_t zeros = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		const unsigned odd = codes[i] & 0x55u & ~(unsigned)(codes[i] >> 1);
-
-		zeros += (unsigned)__builtin_popcount(odd);
-	}
-	v->report->zero_trits += zeros - (uint64_t)t->rows * (stride * 4 - t->cols);
-	v->report->trits += (uint64_t)t->rows * t->cols;
-}
-
 static enum bn_status put_trits(struct conversion *v, const struct bn_convert_job *job,
 				struct bn_verify_tensor *t,
 				const struct bn_safetensors_tensor *source)
@@ -238,7 +198,6 @@ static enum bn_status put_trits(struct conversion *v, const struct bn_convert_jo
 	const bool turn = v->c->arch->rope == BN_ROPE_NORM &&
 			  (job->projection == BN_PROJ_Q || job->projection == BN_PROJ_K);
 	struct bn_trits trits = { v->codes, stride, t->rows, t->cols };
-	unsigned char trailer[I2S_TRAILER] = { 0 };
 	enum bn_status status = v->c->form == BN_FORM_PACKED ? unpack(v, job, t, source)
 							     : ternarize(v, job, t, source);
 
@@ -252,13 +211,11 @@ static enum bn_status put_trits(struct conversion *v, const struct bn_convert_jo
 		}
 		trits.codes = v->turned;
 	}
-	count_zeros(v, trits.codes, t);
+	bn_convert_out_count(v->report, trits.codes, t->rows, t->cols);
 	EVP_DigestUpdate(v->digest, trits.codes, t->rows * stride);
-	/* The packed bytes are no longer needed: their room holds the blocks of the file. */
-	bn_trits_to_i2s(v->packed, &trits);
-	memcpy(trailer, &t->scale, sizeof(t->scale));
-	bn_gguf_write(v->w, v->packed, (size_t)t->rows * t->cols / 4);
-	bn_gguf_write(v->w, trailer, sizeof(trailer));
+	/* The packed bytes are no longer needed: their room holds the tensor of the file. */
+	bn_codec_encode(bn_codec_find(t->type), v->packed, &trits, t->scale, &t->tiles);
+	bn_gguf_write(v->w, v->packed, job->nbytes);
 	return BN_OK;
 }
 
@@ -293,7 +250,7 @@ static enum bn_status put_rows(struct conversion *v, const struct bn_convert_job
 		}
 		EVP_DigestUpdate(v->digest, v->turned, n * row_bytes);
 		bn_gguf_write(v->w, v->turned, n * row_bytes);
-		status = progress(v, "converting", v->done_bytes + (uint64_t)(row + n) * row_bytes);
+		status = progress(v, v->done_bytes + (uint64_t)(row + n) * row_bytes);
 		if (status != BN_OK) {
 			return status;
 		}
@@ -312,34 +269,35 @@ static enum bn_status put_tensor(struct conversion *v, size_t i)
 	if (EVP_DigestInit_ex(v->digest, EVP_sha256(), NULL) != 1) {
 		return bn_fail(v->err, BN_E_INTERNAL, "libcrypto has no SHA-256");
 	}
-	status = t->type == BN_GGML_I2_S ? put_trits(v, job, t, source)
-					 : put_rows(v, job, t, source);
+	status = bn_codec_find(t->type) != NULL ? put_trits(v, job, t, source)
+						: put_rows(v, job, t, source);
 	if (status == BN_OK && EVP_DigestFinal_ex(v->digest, t->digest, NULL) != 1) {
 		status = bn_fail(v->err, BN_E_INTERNAL, "SHA-256 failed");
 	}
 	v->done_bytes += job->nbytes;
-	return status == BN_OK ? progress(v, "converting", v->done_bytes) : status;
+	return status == BN_OK ? progress(v, v->done_bytes) : status;
 }
 
 /* --- all of it ------------------------------------------------------------------------------- */
 
 static enum bn_status take_buffers(struct conversion *v)
 {
-	size_t ternary = 1, row = 1, piece;
+	size_t ternary = 1, packed = 1, row = 1, piece;
 
 	for (size_t i = 0; i < v->plan.n; i++) {
 		const struct bn_verify_tensor *t = &v->plan.tensors[i];
 		const size_t stride = bn_trits_stride(t->cols);
 
 		row = t->cols > row ? t->cols : row;
-		if (t->type == BN_GGML_I2_S && t->rows * stride > ternary) {
-			ternary = t->rows * stride;
+		if (bn_codec_find(t->type) != NULL) {
+			ternary = t->rows * stride > ternary ? t->rows * stride : ternary;
+			packed = v->plan.jobs[i].nbytes > packed ? v->plan.jobs[i].nbytes : packed;
 		}
 	}
 	piece = row * 4 > PIECE_BYTES ? row * 4 : PIECE_BYTES;
 	v->piece = malloc(piece);
 	v->values = malloc(piece);
-	v->packed = malloc(ternary);
+	v->packed = malloc(packed > ternary ? packed : ternary);
 	v->codes = malloc(ternary);
 	v->turned = malloc(ternary > piece ? ternary : piece);
 	v->digest = EVP_MD_CTX_new();
@@ -359,36 +317,17 @@ static void free_buffers(struct conversion *v)
 	EVP_MD_CTX_free(v->digest);
 }
 
-static enum bn_status check_room(const struct conversion *v, const char *path)
+static enum bn_status write_all(void *who, const char *part)
 {
-	char *copy = strdup(path);
-	struct statvfs fs;
-	uint64_t room;
-
-	if (copy == NULL || statvfs(dirname(copy), &fs) != 0) {
-		free(copy);
-		return BN_OK; /* the writer will say what is wrong with the folder */
-	}
-	free(copy);
-	room = (uint64_t)fs.f_bavail * fs.f_frsize;
-	if (room < v->plan.total_bytes + HEADER_ROOM) {
-		return bn_fail(v->err, BN_E_IO,
-			       "the file takes about %llu MB and its file system has %llu MB free",
-			       (unsigned long long)((v->plan.total_bytes + HEADER_ROOM) / 1000000),
-			       (unsigned long long)(room / 1000000));
-	}
-	return BN_OK;
-}
-
-static enum bn_status write_all(struct conversion *v, const char *part)
-{
+	struct conversion *v = who;
 	const char *name = v->options->name != NULL ? v->options->name : v->c->name;
 	enum bn_status status = bn_gguf_writer_new(&v->w, part, 32, v->err);
 
 	if (status != BN_OK) {
 		return status;
 	}
-	bn_convert_keys(v->w, v->c, name);
+	bn_convert_keys(v->w, v->c, name, bn_codec_find(v->format)->file_type);
+	(void)bn_convert_out_put_tiles(v->w, v->plan.tensors, v->plan.n); /* seven shapes at most */
 	for (size_t i = 0; i < v->plan.n; i++) {
 		const uint64_t dims[2] = { v->plan.tensors[i].cols, v->plan.tensors[i].rows };
 
@@ -408,115 +347,58 @@ static enum bn_status write_all(struct conversion *v, const char *part)
 	return status;
 }
 
-static enum bn_status report_verified(void *who, uint64_t done_bytes)
-{
-	return progress(who, "verifying", done_bytes);
-}
-
-/* Under its name only when it is known to be right; never over a file that was not to be replaced.
- */
-static enum bn_status put_in_place(struct conversion *v, const char *part, const char *path)
-{
-	struct stat st;
-
-	if (stat(part, &st) == 0) {
-		v->report->file_bytes = (uint64_t)st.st_size;
-	}
-	if (v->options->force ? rename(part, path) != 0 : link(part, path) != 0) {
-		if (!v->options->force && errno != EEXIST && access(path, F_OK) != 0 &&
-		    rename(part, path) == 0) {
-			return BN_OK; /* a file system without links */
-		}
-		return bn_fail(v->err, errno == EEXIST ? BN_E_CONFLICT : BN_E_IO,
-			       "cannot put '%s' in place: %s", path, strerror(errno));
-	}
-	return BN_OK;
-}
-
-static enum bn_status run(struct conversion *v, const char *path) BN_ON_HELPER
-{
-	char *part;
-	enum bn_status status;
-
-	if (asprintf(&part, "%s.%d.part", path, (int)getpid()) < 0) {
-		return bn_fail(v->err, BN_E_MEMORY, "no memory for a path");
-	}
-	status = write_all(v, part);
-	if (status == BN_OK) {
-		status = bn_convert_verify(part, v->plan.tensors, v->plan.n, report_verified, v,
-					   v->err);
-	}
-	if (status == BN_OK) {
-		status = put_in_place(v, part, path);
-	}
-	unlink(part);
-	free(part);
-	return status;
-}
-
-/* The guide's matrix, for the processor we run on: a file is made to be used here. */
-static enum bn_status check_kernel(struct conversion *v)
-{
-	const struct bn_shape shape = bn_checkpoint_dimensions(v->c);
-	enum bn_guide_kernel kernel;
-	enum bn_status status = bn_guide_choose(v->c->known, &shape, bn_cpu_features(),
-						v->options->kernel, &kernel, v->err);
-
-	if (status == BN_OK && kernel != BN_GUIDE_I2S) {
-		return bn_fail(v->err, BN_E_KERNEL,
-			       "files for %s cannot be written yet; only those for i2_s can",
-			       bn_guide_kernel_word(kernel));
-	}
-	return status;
-}
-
-static enum bn_status check_options(struct conversion *v, const char *path)
-{
-	const enum bn_status status = check_kernel(v);
-
-	if (status != BN_OK) {
-		return status;
-	}
-	if (!v->options->force && access(path, F_OK) == 0) {
-		return bn_fail(v->err, BN_E_CONFLICT, "'%s' is there already; --force replaces it",
-			       path);
-	}
-	return BN_OK;
-}
-
 static void tell_plan(struct conversion *v)
 {
 	const struct bn_checkpoint *c = v->c;
 	const enum bn_ggml_type type = v->plan.tensors[0].type;
 
 	v->report->embedding = type;
+	v->report->format = v->format;
 	v->report->data_bytes = v->plan.total_bytes;
 	v->report->tensors = (uint32_t)v->plan.n;
 	if (v->options->embedding == BN_GGML_Q6_K && type != BN_GGML_Q6_K) {
-		notice(v->report,
-		       "rows of %u do not divide into the 256 of q6_k: the embedding is %s", c->dim,
-		       bn_ggml_name(type));
+		bn_convert_out_notice(
+			v->report,
+			"rows of %u do not divide into the 256 of q6_k: the embedding is %s",
+			c->dim, bn_ggml_name(type));
 	} else if (v->options->embedding == BN_GGML_Q8_0 && type != BN_GGML_Q8_0) {
-		notice(v->report,
-		       "rows of %u do not divide into the 32 of q8_0: the embedding is %s", c->dim,
-		       bn_ggml_name(type));
+		bn_convert_out_notice(
+			v->report,
+			"rows of %u do not divide into the 32 of q8_0: the embedding is %s", c->dim,
+			bn_ggml_name(type));
 	}
-	if (c->ffn % 128 != 0 || c->dim % 128 != 0) {
-		notice(v->report, "rows of this model end inside i2_s blocks: bnd runs the file, "
-				  "bitnet.cpp's own i2_s kernels do not");
+	if (v->format == BN_GGML_I2_S && (c->ffn % 128 != 0 || c->dim % 128 != 0)) {
+		bn_convert_out_notice(
+			v->report, "rows of this model end inside i2_s blocks: bnd runs the file, "
+				   "bitnet.cpp's own i2_s kernels do not");
 	}
 	for (uint32_t i = 0; i < c->vocab.n_notices; i++) {
-		notice(v->report, "%s", c->vocab.notices[i]);
+		bn_convert_out_notice(v->report, "%s", c->vocab.notices[i]);
 	}
 	if (c->notice[0] != '\0') {
-		notice(v->report, "%s", c->notice);
+		bn_convert_out_notice(v->report, "%s", c->notice);
 	}
 	if (c->n_eos == 0 && !c->arch->embeds) {
-		notice(v->report,
-		       "no end-of-text token is named: only lengths will stop the model");
+		bn_convert_out_notice(
+			v->report,
+			"no end-of-text token is named: only lengths will stop the model");
 	} else if (c->n_eos > 3) {
-		notice(v->report, "%u end tokens are named; GGUF holds the first three", c->n_eos);
+		bn_convert_out_notice(
+			v->report, "%u end tokens are named; GGUF holds the first three", c->n_eos);
 	}
+}
+
+/* The guide's matrix, for the processor we run on: a file is made to be used here. */
+static enum bn_status choose_format(enum bn_ggml_type *out, const struct bn_checkpoint *c,
+				    const char *kernel, struct bn_error *err)
+{
+	const struct bn_shape shape = bn_checkpoint_dimensions(c);
+	enum bn_guide_kernel family;
+	const enum bn_status status =
+		bn_guide_choose(c->known, &shape, bn_cpu_features(), kernel, &family, err);
+
+	return status == BN_OK ? bn_convert_out_format(out, bn_guide_kernel_word(family), err)
+			       : status;
 }
 
 enum bn_status bn_convert(const struct bn_checkpoint *c, const char *path,
@@ -525,20 +407,18 @@ enum bn_status bn_convert(const struct bn_checkpoint *c, const char *path,
 {
 	struct bn_convert_report r = { 0 };
 	struct conversion v = { .c = c, .options = options, .report = &r, .err = err };
-	enum bn_status status = check_options(&v, path);
+	enum bn_status status = choose_format(&v.format, c, options->kernel, err);
 
 	if (status == BN_OK) {
-		status = bn_convert_plan(&v.plan, c, options->embedding, err);
+		status = bn_convert_plan(&v.plan, c, options->embedding, v.format, err);
 	}
 	if (status == BN_OK) {
 		tell_plan(&v);
-		status = check_room(&v, path);
-	}
-	if (status == BN_OK) {
 		status = take_buffers(&v);
 	}
 	if (status == BN_OK) {
-		status = run(&v, path);
+		status = bn_convert_out_make(path, options, &r, write_all, &v, v.plan.tensors,
+					     v.plan.n, err);
 	}
 	free_buffers(&v);
 	bn_convert_plan_finish(&v.plan);
@@ -551,10 +431,20 @@ enum bn_status bn_convert(const struct bn_checkpoint *c, const char *path,
 uint64_t bn_convert_data_bytes(const struct bn_checkpoint *c,
 			       const struct bn_convert_options *options, uint32_t *tensors)
 {
+	const bool named = options->kernel != NULL && strcmp(options->kernel, "auto") != 0;
 	struct bn_convert_plan plan = { 0 };
-	const enum bn_status status = bn_convert_plan(&plan, c, options->embedding, NULL);
-	const uint64_t bytes = status == BN_OK ? plan.total_bytes : 0;
+	enum bn_ggml_type format, chosen;
+	/* What is asked for is measured even where the guide forbids to make it. */
+	enum bn_status status = bn_convert_out_format(&format, options->kernel, NULL);
+	uint64_t bytes;
 
+	if (!named && choose_format(&chosen, c, NULL, NULL) == BN_OK) {
+		format = chosen;
+	}
+	if (status == BN_OK) {
+		status = bn_convert_plan(&plan, c, options->embedding, format, NULL);
+	}
+	bytes = status == BN_OK ? plan.total_bytes : 0;
 	*tensors = (uint32_t)plan.n;
 	bn_convert_plan_finish(&plan);
 	return bytes;

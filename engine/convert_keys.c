@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FILE_TYPE_I2_S = 40, QUANTIZATION_VERSION = 2, KEY_BYTES = 96 };
+enum { QUANTIZATION_VERSION = 2, KEY_BYTES = 96 };
 
 /* Numbers of <arch>.pooling_type. */
 static const uint32_t pooling_types[] = {
@@ -26,7 +26,7 @@ static const char *key_of(struct keys *k, const char *name)
 	return k->key;
 }
 
-static void put_general(struct keys *k, const char *name)
+static void put_general(struct keys *k, const char *name, uint32_t file_type)
 {
 	bn_gguf_put_str(k->w, "general.architecture", k->c->arch->name);
 	bn_gguf_put_str(k->w, "general.name", name);
@@ -36,7 +36,7 @@ static void put_general(struct keys *k, const char *name)
 	if (k->c->source[0] != '\0') {
 		bn_gguf_put_str(k->w, "general.source.huggingface.repository", k->c->source);
 	}
-	bn_gguf_put_u32(k->w, "general.file_type", FILE_TYPE_I2_S);
+	bn_gguf_put_u32(k->w, "general.file_type", file_type);
 	bn_gguf_put_u32(k->w, "general.quantization_version", QUANTIZATION_VERSION);
 }
 
@@ -127,11 +127,12 @@ static void put_tokenizer(struct keys *k)
 	}
 }
 
-void bn_convert_keys(struct bn_gguf_writer *w, const struct bn_checkpoint *c, const char *name)
+void bn_convert_keys(struct bn_gguf_writer *w, const struct bn_checkpoint *c, const char *name,
+		     uint32_t file_type)
 {
 	struct keys k = { .w = w, .c = c };
 
-	put_general(&k, name);
+	put_general(&k, name, file_type);
 	put_graph(&k);
 	put_tokenizer(&k);
 }

@@ -10,7 +10,9 @@
 #include "engine/checkpoint.h"
 #include "engine/gguf_write.h"
 
-/* Puts all of them; `name` is general.name. Failures stick to the writer. Tools. */
-void bn_convert_keys(struct bn_gguf_writer *w, const struct bn_checkpoint *c, const char *name);
+/* Puts all but those of tiles; `name` is general.name, `file_type` general.file_type. Failures
+ * stick to the writer. Tools. */
+void bn_convert_keys(struct bn_gguf_writer *w, const struct bn_checkpoint *c, const char *name,
+		     uint32_t file_type);
 
 #endif

@@ -1,9 +1,12 @@
 /*
- * bn-convert: a Hugging Face model folder becomes one GGUF file that bnd runs.
+ * bn-convert: a Hugging Face model folder, or a GGUF file of another kind, becomes one GGUF file
+ * that bnd runs.
  */
 #include "engine/checkpoint.h"
 #include "engine/convert.h"
+#include "engine/guide.h"
 #include "engine/kv.h"
+#include "engine/reencode.h"
 #include "kernels/cpu.h"
 #include "proto/error.h"
 #include "proto/role.h"
@@ -14,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,21 +31,26 @@ enum {
 };
 
 static const char help[] =
-	"usage: bn-convert FOLDER -o OUT.gguf [options]\n"
+	"usage: bn-convert SOURCE -o OUT.gguf [options]\n"
 	"       bn-convert --info FOLDER\n"
 	"\n"
-	"Turns a model folder as downloaded from Hugging Face (config.json, *.safetensors,\n"
-	"tokenizer.json or tokenizer.model) into one GGUF file, and checks it by reading it back.\n"
+	"Makes one GGUF file that bnd runs, and checks it by reading it back. SOURCE is a model\n"
+	"folder as downloaded from Hugging Face (config.json, *.safetensors, tokenizer.json or\n"
+	"tokenizer.model), or a GGUF file whose ternary weights are i2_s, tl1, tl2, tq1_0, tq2_0,\n"
+	"iq1_bn or iq2_bn; its metadata are carried over as they are.\n"
 	"\n"
 	"  -o, --output FILE        the file to write\n"
-	"      --kernel NAME        layout of the ternary weights: i2_s, or auto (the same, "
-	"today)\n"
-	"      --embedding TYPE     embedding and output matrix: f16 (as published), q8_0 (half "
-	"the\n"
-	"                           size, answers faster), q6_k (smaller still)         [f16]\n"
-	"      --name NAME          the model's name in the file           [the folder's name]\n"
+	"      --kernel NAME        layout of the ternary weights: i2_s, tl1, tl2 (as bitnet.cpp\n"
+	"                           has them), or auto: i2_s, which suits every processor [auto]\n"
+	"      --embedding TYPE     embedding and output matrix: f16, q8_0 (half the size, answers\n"
+	"                           faster), q6_k (smaller still), or keep, for a GGUF file: as\n"
+	"                           it is there                   [f16; keep for a GGUF file]\n"
+	"      --tl-params HOW      how a tl1 or tl2 SOURCE that does not say it was cut: codegen\n"
+	"                           (setup_env.py), presets (setup_env.py -p), BM,BK,bm, or\n"
+	"                           ROWSxCOLUMNS=BM,BK,bm; may be given several times\n"
+	"      --name NAME          the model's name in the file   [the folder's, or as it is]\n"
 	"      --ternarize          round float weights to trits even if config.json does not say\n"
-	"                           that the model was trained for it\n"
+	"                           that the model was trained for it (folders)\n"
 	"  -f, --force              replace OUT.gguf if it is there\n"
 	"  -q, --quiet              no progress, no notices\n"
 	"      --info               say what the folder holds, convert nothing\n"
@@ -51,15 +60,17 @@ static const char help[] =
 	"Examples:\n"
 	"  bn-convert bitnet-b1.58-2B-4T -o bitnet-2b.gguf\n"
 	"  bn-convert Falcon3-7B-Instruct-1.58bit -o falcon3-7b.gguf --embedding q8_0\n"
+	"  bn-convert bitnet-2b-iq2_bn.gguf -o bitnet-2b.gguf\n"
 	"\n"
-	"Exit status: 0 done, 64 wrong usage, 65 the folder is damaged or not a model bnd runs,\n"
+	"Exit status: 0 done, 64 wrong usage, 65 the source is damaged or not a model bnd runs,\n"
 	"66 it cannot be read, 71 out of memory, 73 the file cannot be made, 70 a fault in here.\n";
 
 struct arguments {
-	const char *folder, *output;
+	const char *source, *output;
 	struct bn_convert_options convert;
 	struct bn_checkpoint_options checkpoint;
-	bool info, quiet;
+	struct bn_tiles_advice tiles;
+	bool info, quiet, keep;
 };
 
 /* --- progress -------------------------------------------------------------------------------- */
@@ -231,6 +242,25 @@ static void tell(const struct bn_checkpoint *c, const struct arguments *a)
 	}
 }
 
+static void tell_result(const struct arguments *a, const struct bn_convert_report *r,
+			double seconds)
+{
+	for (uint32_t i = 0; i < r->n_notices; i++) {
+		fprintf(stderr, "note: %s\n", r->notices[i]);
+	}
+	fprintf(stderr, "%s: %llu MB in %.1f s; %u ternary matrices as %s", a->output,
+		(unsigned long long)(r->file_bytes / MB), seconds,
+		r->packed + r->dequantized + r->latent + r->recoded, bn_ggml_name(r->format));
+	if (r->recoded == 0) {
+		fprintf(stderr, " (%u packed, %u dequantized, %u rounded)", r->packed,
+			r->dequantized, r->latent);
+	}
+	fprintf(stderr, ", %.1f%% zeros; embedding %s; read back and equal\n",
+		r->trits > 0 ? 100.0 * (double)r->zero_trits / (double)r->trits : 0.0,
+		bn_ggml_name(r->embedding));
+}
+
+/* From a folder, or from a file when c is NULL. */
 static int convert(const struct bn_checkpoint *c, struct arguments *a)
 {
 	struct bar bar = { .terminal = isatty(STDERR_FILENO) != 0,
@@ -248,42 +278,43 @@ static int convert(const struct bn_checkpoint *c, struct arguments *a)
 	sigaction(SIGHUP, &action, NULL);
 	a->convert.progress = draw;
 	a->convert.who = &bar;
-	status = bn_convert(c, a->output, &a->convert, &r, &err);
+	status = c != NULL ? bn_convert(c, a->output, &a->convert, &r, &err)
+			   : bn_reencode(a->source, a->output, &a->convert, &a->tiles, &r, &err);
 	clear(&bar);
 	if (status != BN_OK) {
-		const int code = complain(a->output, status, &err);
+		const int code = complain(c != NULL ? a->output : a->source, status, &err);
 
 		if (status == BN_E_CANCELLED) {
 			return SIGNAL_EXIT + (int)interrupted;
 		}
-		return status == BN_E_IO ? EX_CANTCREAT : code;
+		return status == BN_E_IO && c != NULL ? EX_CANTCREAT : code;
 	}
-	if (a->quiet) {
-		return EX_OK;
+	if (!a->quiet) {
+		tell_result(a, &r, (double)(now_ms() - start) / 1000.0);
 	}
-	for (uint32_t i = 0; i < r.n_notices; i++) {
-		fprintf(stderr, "note: %s\n", r.notices[i]);
-	}
-	fprintf(stderr,
-		"%s: %llu MB in %.1f s; %u ternary matrices (%u packed, %u dequantized, %u "
-		"rounded), "
-		"%.1f%% zeros; read back and equal\n",
-		a->output, (unsigned long long)(r.file_bytes / MB),
-		(double)(now_ms() - start) / 1000.0, r.packed + r.dequantized + r.latent, r.packed,
-		r.dequantized, r.latent,
-		r.trits > 0 ? 100.0 * (double)r.zero_trits / (double)r.trits : 0.0);
 	return EX_OK;
 }
 
-static int run(struct arguments *a)
+static int usage(const char *sentence, const char *word)
+{
+	fprintf(stderr, "bn-convert: %s%s%s%s; see bn-convert --help\n", sentence,
+		word != NULL ? " '" : "", word != NULL ? word : "", word != NULL ? "'" : "");
+	return EX_USAGE;
+}
+
+static int run_folder(struct arguments *a)
 {
 	struct bn_checkpoint c = { 0 };
 	struct bn_error err;
-	const enum bn_status status = bn_checkpoint_open(&c, a->folder, &a->checkpoint, &err);
+	enum bn_status status;
 	int code = EX_OK;
 
+	if (a->keep) {
+		return usage("--embedding keep is for GGUF files, not for the folder", a->source);
+	}
+	status = bn_checkpoint_open(&c, a->source, &a->checkpoint, &err);
 	if (status != BN_OK) {
-		return complain(a->folder, status, &err);
+		return complain(a->source, status, &err);
 	}
 	if (a->info) {
 		tell(&c, a);
@@ -294,14 +325,20 @@ static int run(struct arguments *a)
 	return code;
 }
 
-/* --- arguments ------------------------------------------------------------------------------- */
-
-static int usage(const char *sentence, const char *word)
+static int run(struct arguments *a)
 {
-	fprintf(stderr, "bn-convert: %s%s%s%s; see bn-convert --help\n", sentence,
-		word != NULL ? " '" : "", word != NULL ? word : "", word != NULL ? "'" : "");
-	return EX_USAGE;
+	struct stat st;
+
+	if (stat(a->source, &st) != 0 || !S_ISREG(st.st_mode)) {
+		return run_folder(a);
+	}
+	if (a->info || a->checkpoint.assume_latent) {
+		return usage("--info and --ternarize are for folders, not for the file", a->source);
+	}
+	return convert(NULL, a);
 }
+
+/* --- arguments ------------------------------------------------------------------------------- */
 
 static bool parse_embedding(const char *text, enum bn_ggml_type *out)
 {
@@ -316,7 +353,7 @@ static bool parse_embedding(const char *text, enum bn_ggml_type *out)
 	return false;
 }
 
-enum { KERNEL = 256, EMBEDDING, NAME, TERNARIZE, INFO, VERSION };
+enum { KERNEL = 256, EMBEDDING, TL_PARAMS, NAME, TERNARIZE, INFO, VERSION };
 
 /* -1: go on; else the exit status. */
 static int parse(int argc, char **argv, struct arguments *a)
@@ -325,6 +362,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 		{ "output", required_argument, NULL, 'o' },
 		{ "kernel", required_argument, NULL, KERNEL },
 		{ "embedding", required_argument, NULL, EMBEDDING },
+		{ "tl-params", required_argument, NULL, TL_PARAMS },
 		{ "name", required_argument, NULL, NAME },
 		{ "ternarize", no_argument, NULL, TERNARIZE },
 		{ "force", no_argument, NULL, 'f' },
@@ -334,6 +372,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 		{ "version", no_argument, NULL, VERSION },
 		{ NULL, 0, NULL, 0 },
 	};
+	struct bn_error err;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "o:fqh", options, NULL)) != -1) {
@@ -345,8 +384,17 @@ static int parse(int argc, char **argv, struct arguments *a)
 			a->convert.kernel = optarg;
 			break;
 		case EMBEDDING:
-			if (!parse_embedding(optarg, &a->convert.embedding)) {
-				return usage("--embedding takes f16, q8_0 or q6_k, not", optarg);
+			a->keep = strcmp(optarg, "keep") == 0;
+			a->convert.embedding = BN_GGML_F32;
+			if (!a->keep && !parse_embedding(optarg, &a->convert.embedding)) {
+				return usage("--embedding takes f16, q8_0, q6_k or keep, not",
+					     optarg);
+			}
+			break;
+		case TL_PARAMS:
+			if (bn_tiles_advise(&a->tiles, optarg, &err) != BN_OK) {
+				fprintf(stderr, "bn-convert: --tl-params: %s\n", err.text);
+				return EX_USAGE;
 			}
 			break;
 		case NAME:
@@ -375,9 +423,9 @@ static int parse(int argc, char **argv, struct arguments *a)
 		}
 	}
 	if (optind + 1 != argc) {
-		return usage("one model folder is needed", NULL);
+		return usage("one model folder or GGUF file is needed", NULL);
 	}
-	a->folder = argv[optind];
+	a->source = argv[optind];
 	if (a->output == NULL && !a->info) {
 		return usage("-o OUT.gguf is needed: where to write", NULL);
 	}

@@ -1,6 +1,7 @@
 #include "engine/convert_plan.h"
 
 #include "engine/quantize.h"
+#include "engine/tiles.h"
 #include "proto/assert.h"
 
 #include <stdio.h>
@@ -16,19 +17,10 @@ static const char *const gguf_names[BN_PROJ_COUNT] = {
 struct planner {
 	const struct bn_checkpoint *c;
 	struct bn_convert_plan *plan;
+	enum bn_ggml_type trits;
+	struct bn_error *err;
+	enum bn_status status; /* of the first matrix that does not fit */
 };
-
-/* What rows of this width can be, at most as small as asked. */
-static enum bn_ggml_type embedding_type(const struct bn_checkpoint *c, enum bn_ggml_type type)
-{
-	if (type == BN_GGML_Q6_K && bn_quantize_row_bytes(type, c->dim) == 0) {
-		type = BN_GGML_Q8_0;
-	}
-	if (type == BN_GGML_Q8_0 && bn_quantize_row_bytes(type, c->dim) == 0) {
-		type = BN_GGML_F16;
-	}
-	return type == BN_GGML_Q6_K || type == BN_GGML_Q8_0 ? type : BN_GGML_F16;
-}
 
 static void add(struct planner *v, const char *source, const char *name, enum bn_ggml_type type,
 		uint32_t rows, uint32_t cols)
@@ -62,12 +54,20 @@ static void add_norm(struct planner *v, uint32_t layer, const struct bn_checkpoi
 static void add_projection(struct planner *v, uint32_t layer, enum bn_projection p)
 {
 	char source[BN_CHECKPOINT_NAME_BYTES], target[BN_VERIFY_NAME_BYTES];
+	struct bn_tiles tiles;
 	uint32_t rows, cols;
 
 	bn_checkpoint_shape(v->c, p, &rows, &cols);
 	bn_checkpoint_projection(v->c, source, layer, p, "weight");
 	snprintf(target, sizeof(target), "blk.%u.%s.weight", layer, gguf_names[p]);
-	add(v, source, target, BN_GGML_I2_S, rows, cols);
+	if (v->status == BN_OK) {
+		v->status = bn_tiles_choose(&tiles, v->trits, rows, cols, v->err);
+	}
+	if (v->status != BN_OK) {
+		return;
+	}
+	add(v, source, target, v->trits, rows, cols);
+	v->plan->tensors[v->plan->n - 1].tiles = tiles;
 	v->plan->jobs[v->plan->n - 1].layer = layer;
 	v->plan->jobs[v->plan->n - 1].projection = p;
 }
@@ -98,12 +98,13 @@ void bn_convert_plan_finish(struct bn_convert_plan *plan)
 }
 
 enum bn_status bn_convert_plan(struct bn_convert_plan *out, const struct bn_checkpoint *c,
-			       enum bn_ggml_type embedding, struct bn_error *err)
+			       enum bn_ggml_type embedding, enum bn_ggml_type trits,
+			       struct bn_error *err)
 {
-	const enum bn_ggml_type type = embedding_type(c, embedding);
+	const enum bn_ggml_type type = bn_quantize_type(embedding, c->dim);
 	const size_t most = 3 + (size_t)c->layers * (BN_PROJ_COUNT + BN_CHECKPOINT_NORMS_MAX);
 	struct bn_convert_plan plan = { 0 };
-	struct planner v = { .c = c, .plan = &plan };
+	struct planner v = { .c = c, .plan = &plan, .trits = trits, .err = err };
 	char name[BN_CHECKPOINT_NAME_BYTES];
 
 	plan.jobs = calloc(most, sizeof(*plan.jobs));
@@ -122,6 +123,10 @@ enum bn_status bn_convert_plan(struct bn_convert_plan *out, const struct bn_chec
 	plan.jobs[plan.n - 1].less_one = c->arch->post_norms == BN_ALWAYS;
 	if (!c->tied) {
 		add(&v, "lm_head.weight", "output.weight", type, c->n_vocab, c->dim);
+	}
+	if (v.status != BN_OK) {
+		bn_convert_plan_finish(&plan);
+		return v.status;
 	}
 	*out = plan;
 	return BN_OK;

@@ -14,7 +14,7 @@
 struct bn_convert_job {
 	char source[BN_CHECKPOINT_NAME_BYTES];
 	uint32_t layer;
-	enum bn_projection projection; /* of I2_S tensors */
+	enum bn_projection projection; /* of ternary tensors */
 	uint32_t n_dims;
 	uint64_t nbytes;
 	bool less_one; /* a norm whose gains are stored less one */
@@ -30,11 +30,13 @@ struct bn_convert_plan {
 
 /*
  * Lists them. Embedding and output matrix get the type asked for, or the next larger that rows of
- * this width can have: q6_k, q8_0, f16. BN_E_MEMORY. Any thread.
+ * this width can have: q6_k, q8_0, f16. Ternary matrices get the type `trits`. BN_E_MEMORY;
+ * BN_E_KERNEL when that type cannot hold a matrix. Any thread.
  */
 BN_MUST_USE enum bn_status bn_convert_plan(struct bn_convert_plan *out,
 					   const struct bn_checkpoint *c,
-					   enum bn_ggml_type embedding, struct bn_error *err);
+					   enum bn_ggml_type embedding, enum bn_ggml_type trits,
+					   struct bn_error *err);
 
 /* A zeroed one is fine. */
 void bn_convert_plan_finish(struct bn_convert_plan *plan);

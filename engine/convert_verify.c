@@ -5,6 +5,7 @@
 #include "engine/model.h"
 #include "kernels/cpu.h"
 #include "kernels/trits.h"
+#include "proto/assert.h"
 
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -54,25 +55,27 @@ static enum bn_status compare(struct verifier *v, const struct bn_verify_tensor 
 static enum bn_status check_trits(struct verifier *v, const struct bn_verify_tensor *t,
 				  const struct bn_gguf_tensor *found)
 {
-	const uint64_t bytes = (uint64_t)t->rows * t->cols / 4;
-	float scale = 0.0f;
-	enum bn_status status = bn_gguf_read(v->gguf, found, 0, v->raw, (size_t)bytes, v->err);
+	const struct bn_codec *codec = bn_codec_find(t->type);
+	struct bn_scale scale = { 0 };
+	const enum bn_status status =
+		bn_gguf_read(v->gguf, found, 0, v->raw, (size_t)found->nbytes, v->err);
 
-	if (status == BN_OK) {
-		status = bn_gguf_read(v->gguf, found, bytes, &scale, sizeof(scale), v->err);
-	}
 	if (status != BN_OK) {
 		return status;
 	}
-	if (memcmp(&scale, &t->scale, sizeof(scale)) != 0) {
-		return differs(v, t->name, "another scale");
-	}
-	if (!bn_trits_from_i2s(v->codes, v->raw, 0, t->rows, t->cols)) {
+	if (bn_codec_decode(codec, &scale, v->codes, v->raw, t->rows, t->cols, &t->tiles) !=
+	    BN_TRITS_GOOD) {
 		return differs(v, t->name, "a code that is no trit");
 	}
+	bn_assert(codec->tailed); /* what is written */
+	if (memcmp(v->raw + found->nbytes - BN_CODEC_TAIL, &t->scale, sizeof(t->scale)) != 0) {
+		return differs(v, t->name, "another scale");
+	}
 	EVP_DigestUpdate(v->digest, v->codes, t->rows * bn_trits_stride(t->cols));
-	status = compare(v, t);
-	return status == BN_OK ? progress(v, bytes) : status;
+
+	const enum bn_status same = compare(v, t);
+
+	return same == BN_OK ? progress(v, found->nbytes) : same;
 }
 
 static enum bn_status check_bytes(struct verifier *v, const struct bn_verify_tensor *t,
@@ -106,7 +109,7 @@ static enum bn_status check_tensor(struct verifier *v, const struct bn_verify_te
 	if (EVP_DigestInit_ex(v->digest, EVP_sha256(), NULL) != 1) {
 		return bn_fail(v->err, BN_E_INTERNAL, "libcrypto has no SHA-256");
 	}
-	return t->type == BN_GGML_I2_S ? check_trits(v, t, found) : check_bytes(v, t, found);
+	return bn_codec_find(t->type) != NULL ? check_trits(v, t, found) : check_bytes(v, t, found);
 }
 
 static enum bn_status check_tensors(struct verifier *v, const struct bn_verify_tensor *tensors,
@@ -116,11 +119,15 @@ static enum bn_status check_tensors(struct verifier *v, const struct bn_verify_t
 	enum bn_status status = BN_OK;
 
 	for (size_t i = 0; i < n; i++) {
-		if (tensors[i].type == BN_GGML_I2_S) {
-			const size_t bytes = tensors[i].rows * bn_trits_stride(tensors[i].cols);
+		const struct bn_codec *codec = bn_codec_find(tensors[i].type);
+
+		if (codec != NULL) {
+			const uint32_t rows = tensors[i].rows, cols = tensors[i].cols;
+			const size_t bytes = bn_codec_bytes(codec, rows, cols) + BN_CODEC_TAIL;
+			const size_t trits = rows * bn_trits_stride(cols);
 
 			raw = bytes > raw ? bytes : raw;
-			codes = bytes > codes ? bytes : codes;
+			codes = trits > codes ? trits : codes;
 		}
 	}
 	v->raw = malloc(raw);

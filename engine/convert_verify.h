@@ -7,6 +7,7 @@
 #ifndef BN_ENGINE_CONVERT_VERIFY_H
 #define BN_ENGINE_CONVERT_VERIFY_H
 
+#include "engine/codec.h"
 #include "engine/ggml.h"
 #include "proto/error.h"
 #include "proto/role.h"
@@ -16,12 +17,13 @@
 
 enum { BN_VERIFY_DIGEST_BYTES = 32, BN_VERIFY_NAME_BYTES = 64 };
 
-/* One tensor as meant: I2_S by SHA-256 of its canonical codes (rows of bn_trits_stride(cols) bytes)
- * and its scale, others by SHA-256 of their bytes. */
+/* One tensor as meant: a ternary one by SHA-256 of its canonical codes (rows of
+ * bn_trits_stride(cols) bytes) and its scale, others by SHA-256 of their bytes. */
 struct bn_verify_tensor {
 	char name[BN_VERIFY_NAME_BYTES];
 	enum bn_ggml_type type;
 	uint32_t rows, cols;
+	struct bn_tiles tiles; /* of TL1 and TL2 */
 	float scale;
 	unsigned char digest[BN_VERIFY_DIGEST_BYTES];
 };

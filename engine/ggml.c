@@ -63,6 +63,7 @@ static const struct type_row types[] = {
 	[BN_GGML_TL2] = { "tl2", 1, 0, 0, TL2 },
 	[BN_GGML_IQ1_BN] = { "iq1_bn", 64, 13, 2, ROWS },
 	[BN_GGML_IQ2_BN] = { "iq2_bn", 64, 16, 4, ROWS },
+	[BN_GGML_IQ2_BN_R4] = { "iq2_bn_r4", 64, 16, 4, ROWS },
 };
 #undef T
 

@@ -55,6 +55,8 @@ enum bn_ggml_type {
 	BN_GGML_TL2 = 42,
 	BN_GGML_IQ1_BN = 134,
 	BN_GGML_IQ2_BN = 135,
+	BN_GGML_IQ2_BN_R4 =
+		335, /* rows interleaved for a processor: known, so that we can say no */
 };
 
 /* "i2_s", lower case as in file names; NULL for a number we do not know. */

@@ -425,6 +425,31 @@ enum bn_gguf_type bn_gguf_kv_type(const struct bn_gguf *g, size_t i)
 	return (enum bn_gguf_type)g->kv[i].type;
 }
 
+struct bn_str bn_gguf_kv_value(const struct bn_gguf *g, size_t i)
+{
+	const struct bn_gguf_kv *kv = &g->kv[i];
+	const char *first = (const char *)kv->data;
+	struct bn_gguf_array a;
+	struct bn_str s;
+
+	bn_assert(i < g->n_kv);
+	if (kv->type == BN_GGUF_STRING) {
+		return (struct bn_str){ first - 8, 8 + (size_t)kv->count };
+	}
+	if (kv->type != BN_GGUF_ARRAY) {
+		return (struct bn_str){ first, bn_gguf_scalar_bytes(kv->type) };
+	}
+	/* Type and count of the elements lie before them. */
+	if (kv->element != BN_GGUF_STRING) {
+		return (struct bn_str){ first - 12, 12 + (size_t)kv->count * bn_gguf_scalar_bytes(
+										     kv->element) };
+	}
+	view(&a, kv);
+	while (bn_gguf_next_str(&a, &s)) {
+	}
+	return (struct bn_str){ first - 12, 12 + a.at };
+}
+
 /* --- tensors --------------------------------------------------------------------------------- */
 
 size_t bn_gguf_tensor_count(const struct bn_gguf *g)

@@ -111,6 +111,9 @@ size_t bn_gguf_kv_count(const struct bn_gguf *g);
 struct bn_str bn_gguf_kv_key(const struct bn_gguf *g, size_t i);
 enum bn_gguf_type bn_gguf_kv_type(const struct bn_gguf *g, size_t i);
 
+/* The value as the file encodes it, behind its type number, to be written again as it is. */
+struct bn_str bn_gguf_kv_value(const struct bn_gguf *g, size_t i);
+
 /* --- tensors ---------------------------------------------------------------------------------- */
 
 size_t bn_gguf_tensor_count(const struct bn_gguf *g);

@@ -175,6 +175,16 @@ void bn_gguf_put_f32s(struct bn_gguf_writer *w, const char *key, const float *va
 	}
 }
 
+void bn_gguf_put_value(struct bn_gguf_writer *w, struct bn_str key, enum bn_gguf_type type,
+		       struct bn_str value)
+{
+	bn_assert(!w->streaming);
+	put_string(w, &w->kv, key.p, key.n);
+	put_little(w, &w->kv, type, 4);
+	put_bytes(w, &w->kv, value.p, value.n);
+	w->n_kv++;
+}
+
 /* --- tensors --------------------------------------------------------------------------------- */
 
 static uint64_t aligned(const struct bn_gguf_writer *w, uint64_t at)

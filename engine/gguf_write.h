@@ -14,6 +14,7 @@
 
 #include "engine/cursor.h"
 #include "engine/ggml.h"
+#include "engine/gguf_type.h"
 #include "proto/error.h"
 
 #include <stdbool.h>
@@ -41,6 +42,9 @@ void bn_gguf_put_strs(struct bn_gguf_writer *w, const char *key, const struct bn
 		      size_t n);
 void bn_gguf_put_i32s(struct bn_gguf_writer *w, const char *key, const int32_t *values, size_t n);
 void bn_gguf_put_f32s(struct bn_gguf_writer *w, const char *key, const float *values, size_t n);
+/* A value as another file encodes it (bn_gguf_kv_value). */
+void bn_gguf_put_value(struct bn_gguf_writer *w, struct bn_str key, enum bn_gguf_type type,
+		       struct bn_str value);
 
 /* Announces a tensor: dims [n_dims], innermost first. Size and place follow from type and dims. */
 void bn_gguf_put_tensor(struct bn_gguf_writer *w, const char *name, enum bn_ggml_type type,

@@ -30,6 +30,17 @@ size_t bn_quantize_row_bytes(enum bn_ggml_type type, uint32_t cols)
 	}
 }
 
+enum bn_ggml_type bn_quantize_type(enum bn_ggml_type wanted, uint32_t cols)
+{
+	if (wanted == BN_GGML_Q6_K && bn_quantize_row_bytes(wanted, cols) == 0) {
+		wanted = BN_GGML_Q8_0;
+	}
+	if (wanted == BN_GGML_Q8_0 && bn_quantize_row_bytes(wanted, cols) == 0) {
+		wanted = BN_GGML_F16;
+	}
+	return wanted == BN_GGML_Q6_K || wanted == BN_GGML_Q8_0 ? wanted : BN_GGML_F16;
+}
+
 static void store_half(uint8_t dst[2], float x)
 {
 	const uint16_t h = bn_float_to_half(x);

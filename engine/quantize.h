@@ -17,6 +17,9 @@
  */
 size_t bn_quantize_row_bytes(enum bn_ggml_type type, uint32_t cols);
 
+/* The type rows of this width can have, at most as small as the one asked for: q6_k, q8_0, f16. */
+enum bn_ggml_type bn_quantize_type(enum bn_ggml_type wanted, uint32_t cols);
+
 /*
  * Writes row x [cols] to dst [bn_quantize_row_bytes]. False when a value is not finite or passes
  * what the format holds (65504 for f16 and the scales); dst is then unspecified.

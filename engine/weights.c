@@ -27,7 +27,6 @@
 
 enum {
 	STAGE_BYTES = 1024 * 1024, /* one read; cancel is looked at between two                  */
-	PACK_ROWS = 128,           /* rows packed at a time: whole file blocks whatever the width */
 	AHEAD_BYTES = 32 * 1024 * 1024,
 };
 
@@ -45,16 +44,36 @@ uint64_t bn_weights_bytes(const struct bn_binding *b)
 	return bn_arena_need(bytes, 0);
 }
 
-/* Canonical codes of PACK_ROWS rows of the widest matrix. */
-static size_t codes_bytes(const struct bn_binding *b)
+/* Of the largest piece of a matrix that is decoded at once: its bytes in the file, and its
+ * canonical codes. */
+struct pieces {
+	size_t raw, codes;
+};
+
+static struct pieces largest_pieces(const struct bn_binding *b)
 {
-	return bn_trits_stride(b->max_cols) * PACK_ROWS;
+	struct pieces most = { 1, 1 };
+
+	for (uint32_t i = 0; i < b->n_items; i++) {
+		const struct bn_item *item = &b->items[i];
+
+		if (item->role == BN_ITEM_PROJ) {
+			const uint32_t n = bn_codec_rows(item->codec, item->rows);
+			const size_t raw = bn_codec_bytes(item->codec, n, item->cols);
+			const size_t codes = n * bn_trits_stride(item->cols);
+
+			most.raw = raw > most.raw ? raw : most.raw;
+			most.codes = codes > most.codes ? codes : most.codes;
+		}
+	}
+	return most;
 }
 
 uint64_t bn_weights_transient_bytes(const struct bn_binding *b)
 {
-	/* The codes as they lie in the file, and again in canonical rows. */
-	return STAGE_BYTES + 2 * codes_bytes(b);
+	const struct pieces most = largest_pieces(b);
+
+	return STAGE_BYTES + (uint64_t)most.raw + most.codes;
 }
 
 /* ---- the thread that runs ahead ------------------------------------------------------------- */
@@ -117,8 +136,8 @@ struct loader {
 	struct ahead ahead;
 	uint64_t at;    /* file position: everything before it is read and hashed */
 	uint8_t *stage; /* [STAGE_BYTES]     */
-	uint8_t *raw;   /* [codes_bytes(b)]  */
-	uint8_t *codes; /* [codes_bytes(b)]  */
+	uint8_t *raw;   /* [largest_pieces]  */
+	uint8_t *codes; /* [largest_pieces]  */
 };
 
 /* The next `bytes` of the file into dst, through the hash. */
@@ -240,47 +259,64 @@ static enum bn_status load_rows(struct loader *l, const struct bn_item *item)
 	return take(l, rows, item->bytes);
 }
 
-/* PACK_ROWS rows at a time: they are whole blocks of the file and whole steps of the kernel. */
+static enum bn_status refuse(struct loader *l, const struct bn_item *item,
+			     enum bn_trits_verdict verdict, const struct bn_scale *scale)
+{
+	const struct bn_str *name = &item->tensor->name;
+	const enum bn_status status =
+		bn_codec_refuse(item->codec, verdict, scale, &item->tiles, l->err);
+
+	bn_wrap(l->err, "tensor '%.*s'", (int)(name->n < 64 ? name->n : 64), name->p);
+	return status;
+}
+
+/* As many rows at a time as the file's type allows: whole blocks of the file and whole steps of the
+ * kernel. */
 static enum bn_status load_trits(struct loader *l, const struct bn_item *item)
 {
 	const struct bn_kernel *kernel = l->b->kernel[item->proj];
-	const uint32_t cols = item->cols;
+	const uint32_t cols = item->cols, piece = bn_codec_rows(item->codec, item->rows);
 	uint8_t *packed = alloc(l, item->bytes);
+	struct bn_scale scale = { 0 };
 
 	if (packed == NULL) {
 		return BN_E_MEMORY;
 	}
-	bn_assert(PACK_ROWS % kernel->row_step == 0);
-	for (uint32_t row = 0; row < item->rows; row += PACK_ROWS) {
+	bn_assert(piece % kernel->row_step == 0 || piece == item->rows);
+	for (uint32_t row = 0; row < item->rows; row += piece) {
 		const uint32_t left = item->rows - row;
-		const uint32_t n = left < PACK_ROWS ? left : PACK_ROWS;
+		const uint32_t n = left < piece ? left : piece;
 		const struct bn_trits trits = {
 			.codes = l->codes,
 			.stride = bn_trits_stride(cols),
 			.rows = n,
 			.cols = cols,
 		};
-		const enum bn_status status = take(l, l->raw, (uint64_t)n * cols / 4);
+		const enum bn_status status = take(l, l->raw, bn_codec_bytes(item->codec, n, cols));
+		enum bn_trits_verdict verdict;
 
 		if (status != BN_OK) {
 			return status;
 		}
-		if (!bn_trits_from_i2s(l->codes, l->raw, 0, n, cols)) {
-			const struct bn_str *name = &item->tensor->name;
-
-			return bn_fail(l->err, BN_E_FORMAT,
-				       "tensor '%.*s' holds a code that is no trit between rows %u "
-				       "and %u: the file is damaged, or not i2_s",
-				       (int)(name->n < 64 ? name->n : 64), name->p, row, row + n);
+		verdict = bn_codec_decode(item->codec, &scale, l->codes, l->raw, n, cols,
+					  &item->tiles);
+		if (verdict != BN_TRITS_GOOD) {
+			return refuse(l, item, verdict, &scale);
 		}
 		kernel->pack(packed + kernel->packed_bytes(row, cols), &trits, 0, n);
+	}
+	if (!item->codec->tailed) {
+		/* Of a matrix of zeros any scale is right. */
+		scale.value = scale.value > 0.0f ? scale.value : 1.0f;
+	} else {
+		scale.value = item->scale;
 	}
 	l->w->layers[item->layer].proj[item->proj] = (struct bn_matrix){
 		.packed = packed,
 		.kernel = kernel,
 		.rows = item->rows,
 		.cols = cols,
-		.scale = item->scale,
+		.scale = scale.value,
 	};
 	return BN_OK;
 }
@@ -347,6 +383,7 @@ enum bn_status bn_weights_load(struct bn_weights *w, const struct bn_binding *b,
 			       struct bn_error *err)
 {
 	const size_t limit = (size_t)bn_weights_bytes(b);
+	const struct pieces most = largest_pieces(b);
 	struct loader l = { .b = b, .w = w, .watch = watch, .err = err };
 	char text[BN_DIGEST_TEXT_BYTES];
 	enum bn_status status;
@@ -355,8 +392,8 @@ enum bn_status bn_weights_load(struct bn_weights *w, const struct bn_binding *b,
 	bn_arena_init(&w->arena, limit, limit);
 	l.digest = EVP_MD_CTX_new();
 	l.stage = malloc(STAGE_BYTES);
-	l.raw = malloc(codes_bytes(b));
-	l.codes = malloc(codes_bytes(b));
+	l.raw = malloc(most.raw);
+	l.codes = malloc(most.codes);
 	if (l.digest == NULL || l.stage == NULL || l.raw == NULL || l.codes == NULL) {
 		status = bn_fail(err, BN_E_MEMORY, "no memory for the buffers of loading");
 	} else if (EVP_DigestInit_ex(l.digest, EVP_sha256(), NULL) != 1) {

@@ -5,6 +5,7 @@
  */
 #include "kernels/trits.h"
 
+#include <endian.h>
 #include <string.h>
 
 enum {
@@ -12,25 +13,30 @@ enum {
 	BLOCK_BYTES = 32,
 };
 
-static uint32_t load_word(const uint8_t *p)
+static uint64_t load_word(const uint8_t *p)
 {
-	return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+	uint64_t w;
+
+	memcpy(&w, p, sizeof(w));
+	return le64toh(w);
 }
 
 /* One block, file order to canonical order. Returns the bits of codes that are 3, zero if none. */
-static uint32_t block_to_canonical(uint8_t out[BLOCK_BYTES], const uint8_t *block)
+static uint64_t block_to_canonical(uint8_t out[BLOCK_BYTES], const uint8_t *block)
 {
-	uint32_t bad = 0;
+	uint64_t bad = 0;
 
-	for (unsigned j = 0; j < BLOCK_BYTES / 4; j++) {
-		const uint32_t w = load_word(block + (size_t)j * 4);
-		bad |= w & (w >> 1) & UINT32_C(0x55555555);
+	for (unsigned j = 0; j < BLOCK_BYTES / 8; j++) {
+		const uint64_t w = load_word(block + (size_t)j * 8);
+		bad |= w & (w >> 1) & UINT64_C(0x5555555555555555);
 		for (unsigned k = 0; k < 4; k++) {
-			/* Four neighbouring elements of quarter k, one in each byte; bring them
-			 * together in the lowest. */
-			uint32_t f = (w >> (6 - 2 * k)) & UINT32_C(0x03030303);
+			/* Eight neighbouring elements of quarter k, one in each byte; bring each
+			 * four together in the lowest of theirs. */
+			uint64_t f = (w >> (6 - 2 * k)) & UINT64_C(0x0303030303030303);
 			f |= f >> 6;
-			out[k * 8 + j] = (uint8_t)(f | f >> 12);
+			f |= f >> 12;
+			out[k * 8 + 2 * j] = (uint8_t)f;
+			out[k * 8 + 2 * j + 1] = (uint8_t)(f >> 32);
 		}
 	}
 	return bad;
@@ -41,7 +47,7 @@ static bool stream(uint8_t *dst, const uint8_t *blocks, uint64_t first, uint64_t
 {
 	uint64_t skip = first % BLOCK / 4;
 	const uint8_t *block = blocks + first / BLOCK * BLOCK_BYTES;
-	uint32_t bad = 0;
+	uint64_t bad = 0;
 
 	while (bytes > 0) {
 		if (skip == 0 && bytes >= BLOCK_BYTES) {

@@ -4,6 +4,7 @@
  *
  *   bn-make-model --preset bitnet-2b-4t --out /tmp/2b.gguf
  */
+#include "engine/codec.h"
 #include "tests/tiny.h"
 
 #include <errno.h>
@@ -23,6 +24,7 @@ static void usage(FILE *to)
 		    "  --layers --dim --ffn --heads --kv-heads --vocab --context   numbers\n"
 		    "  --arch NAME            general.architecture\n"
 		    "  --embedding TYPE       f32, f16, q8_0 or q6_k\n"
+		    "  --type TYPE            i2_s, tl1, tl2, tq1_0, tq2_0, iq1_bn or iq2_bn\n"
 		    "  --tokenizer gpt2|spm\n"
 		    "  --tied 0|1  --sub-norms 0|1\n"
 		    "  --vectors qwen3|gemma3 a model that makes vectors; say it first\n"
@@ -85,6 +87,15 @@ static void apply(struct bn_tiny *t, const char *option, const char *value)
 		t->tokenizer = BN_TINY_GPT2;
 	} else if (strcmp(option, "tokenizer") == 0 && strcmp(value, "spm") == 0) {
 		t->tokenizer = BN_TINY_SPM;
+	} else if (strcmp(option, "type") == 0) {
+		for (size_t i = 0; bn_codec_at(i) != NULL; i++) {
+			if (strcmp(value, bn_ggml_name(bn_codec_at(i)->type)) == 0) {
+				t->trits = bn_codec_at(i)->type;
+				return;
+			}
+		}
+		fprintf(stderr, "bn-make-model: --type %s: holds no trits\n", value);
+		exit(EX_USAGE);
 	} else if (strcmp(option, "embedding") == 0) {
 		static const enum bn_ggml_type types[] = { BN_GGML_F32, BN_GGML_F16, BN_GGML_Q8_0,
 							   BN_GGML_Q6_K };
@@ -118,6 +129,7 @@ int main(int argc, char **argv)
 		{ "context", required_argument, NULL, 0 },
 		{ "arch", required_argument, NULL, 0 },
 		{ "embedding", required_argument, NULL, 0 },
+		{ "type", required_argument, NULL, 0 },
 		{ "tokenizer", required_argument, NULL, 0 },
 		{ "tied", required_argument, NULL, 0 },
 		{ "sub-norms", required_argument, NULL, 0 },

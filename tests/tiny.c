@@ -10,6 +10,7 @@
 #include "tests/tiny.h"
 
 #include "engine/gguf_write.h"
+#include "engine/tiles.h"
 #include "tests/tiny_fill.h"
 #include "tests/tiny_vocab.h"
 
@@ -21,12 +22,16 @@
 enum {
 	PIECE_BYTES = 1 << 20, /* of tensor data per write; a multiple of every block size */
 	NAME_BYTES = 64,
-	FILE_TYPE_I2_S = 40,
 };
 
 static uint32_t head_dim_of(const struct bn_tiny *t)
 {
 	return t->vectors.head_dim != 0 ? t->vectors.head_dim : t->dim / t->heads;
+}
+
+static enum bn_ggml_type trits_type(const struct bn_tiny *t)
+{
+	return t->trits == BN_GGML_F32 ? BN_GGML_I2_S : t->trits;
 }
 
 static void put_u32(struct bn_gguf_writer *w, const struct bn_tiny *t, const char *key,
@@ -77,13 +82,14 @@ static void put_hyper(struct bn_gguf_writer *w, const struct bn_tiny *t)
 	if (t->vectors.window != 0) {
 		put_u32(w, t, "attention.sliding_window", t->vectors.window);
 	}
-	bn_gguf_put_u32(w, "general.file_type", FILE_TYPE_I2_S);
+	bn_gguf_put_u32(w, "general.file_type", bn_codec_find(trits_type(t))->file_type);
 	bn_gguf_put_u32(w, "general.quantization_version", 2);
 }
 
 struct plan {
 	char name[NAME_BYTES];
 	enum bn_ggml_type type;
+	struct bn_tiles tiles;
 	uint64_t cols, rows;
 	float spread; /* scale of a ternary tensor, deviation of a dense one */
 };
@@ -108,6 +114,7 @@ static void plan_layer(const struct bn_tiny *t, struct plan *list, size_t *n, ui
 	const double gain = t->norms_one ? 0.0 : 0.1, residual = 1.0 / sqrt(2.0 * t->layers);
 	const double from_dim = sqrt(2.0 / t->dim), from_ffn = sqrt(2.0 / t->ffn);
 	const bool v = t->vectors.pooling != 0;
+	const enum bn_ggml_type trits = trits_type(t);
 	char prefix[24], name[NAME_BYTES];
 	const struct {
 		const char *name;
@@ -117,16 +124,16 @@ static void plan_layer(const struct bn_tiny *t, struct plan *list, size_t *n, ui
 		double spread;
 	} tensors[PER_LAYER] = {
 		{ "attn_norm", true, BN_GGML_F32, t->dim, 1, gain },
-		{ "attn_q", true, BN_GGML_I2_S, t->dim, q, from_dim },
-		{ "attn_k", true, BN_GGML_I2_S, t->dim, kv, from_dim },
-		{ "attn_v", true, BN_GGML_I2_S, t->dim, kv, from_dim },
+		{ "attn_q", true, trits, t->dim, q, from_dim },
+		{ "attn_k", true, trits, t->dim, kv, from_dim },
+		{ "attn_v", true, trits, t->dim, kv, from_dim },
 		{ "attn_sub_norm", t->sub_norms, BN_GGML_F32, t->dim, 1, gain },
-		{ "attn_output", true, BN_GGML_I2_S, q, t->dim, from_dim * residual },
+		{ "attn_output", true, trits, q, t->dim, from_dim * residual },
 		{ "ffn_norm", true, BN_GGML_F32, t->dim, 1, gain },
-		{ "ffn_gate", true, BN_GGML_I2_S, t->dim, t->ffn, from_dim },
-		{ "ffn_up", true, BN_GGML_I2_S, t->dim, t->ffn, from_dim },
+		{ "ffn_gate", true, trits, t->dim, t->ffn, from_dim },
+		{ "ffn_up", true, trits, t->dim, t->ffn, from_dim },
 		{ "ffn_sub_norm", t->sub_norms, BN_GGML_F32, t->ffn, 1, gain },
-		{ "ffn_down", true, BN_GGML_I2_S, t->ffn, t->dim, from_ffn * residual },
+		{ "ffn_down", true, trits, t->ffn, t->dim, from_ffn * residual },
 		{ "attn_q_norm_in", v, BN_GGML_F16, t->dim, 1, gain },
 		{ "attn_k_norm_in", v, BN_GGML_F16, t->dim, 1, gain },
 		{ "attn_v_norm_in", v, BN_GGML_F16, t->dim, 1, gain },
@@ -166,6 +173,28 @@ static size_t plan_all(const struct bn_tiny *t, struct plan *list)
 	return n;
 }
 
+/* The trits that an I2_S tensor of this seed has, in another type: whole in memory. */
+static void write_recoded(struct bn_gguf_writer *w, const struct plan *plan, uint64_t seed,
+			  uint64_t nbytes)
+{
+	const uint32_t rows = (uint32_t)plan->rows, cols = (uint32_t)plan->cols;
+	const struct bn_codec *codec = bn_codec_find(plan->type);
+	const size_t n = rows * bn_trits_stride(cols);
+	unsigned char *i2s = malloc(n), *codes = malloc(n), *data = malloc(nbytes);
+
+	if (i2s != NULL && codes != NULL && data != NULL) {
+		const struct bn_trits trits = { codes, bn_trits_stride(cols), rows, cols };
+
+		tiny_fill_trits(i2s, n, &seed);
+		bn_trits_from_i2s(codes, i2s, 0, rows, cols);
+		bn_codec_encode(codec, data, &trits, plan->spread, &plan->tiles);
+		bn_gguf_write(w, data, nbytes);
+	}
+	free(i2s);
+	free(codes);
+	free(data);
+}
+
 static void write_tensor(struct bn_gguf_writer *w, const struct plan *plan, uint64_t seed,
 			 unsigned char *piece)
 {
@@ -179,6 +208,10 @@ static void write_tensor(struct bn_gguf_writer *w, const struct plan *plan, uint
 
 	if (bn_ggml_nbytes(plan->type, 2, dims, &total) != BN_GGML_FITS) {
 		return; /* the writer has said so already */
+	}
+	if (plan->type != BN_GGML_I2_S && bn_codec_find(plan->type) != NULL) {
+		write_recoded(w, plan, seed, total);
+		return;
 	}
 	if (plan->type == BN_GGML_F16) {
 		tiny_fill_table(table, &state, mean, plan->spread);
@@ -223,6 +256,9 @@ static enum bn_status check(const struct bn_tiny *t, struct bn_error *err)
 		return bn_fail(err, BN_E_INVALID, "layers %u, dim %u, ffn %u: out of range",
 			       t->layers, t->dim, t->ffn);
 	}
+	if (bn_codec_find(trits_type(t)) == NULL) {
+		return bn_fail(err, BN_E_INVALID, "type %u holds no trits", (unsigned)t->trits);
+	}
 	if (t->embedding != BN_GGML_F32 && t->embedding != BN_GGML_F16 &&
 	    t->embedding != BN_GGML_Q8_0 && t->embedding != BN_GGML_Q6_K) {
 		return bn_fail(err, BN_E_INVALID, "no embedding of type %s is made here",
@@ -231,14 +267,42 @@ static enum bn_status check(const struct bn_tiny *t, struct bn_error *err)
 	return BN_OK;
 }
 
+static enum bn_status choose_tiles(struct plan *list, size_t n, struct bn_tiles_list *cut,
+				   struct bn_error *err)
+{
+	for (size_t i = 0; i < n; i++) {
+		const uint32_t rows = (uint32_t)list[i].rows, cols = (uint32_t)list[i].cols;
+
+		if (bn_codec_find(list[i].type) == NULL) {
+			continue;
+		}
+		if (bn_tiles_choose(&list[i].tiles, list[i].type, rows, cols, err) != BN_OK) {
+			bn_wrap(err, "tensor '%s'", list[i].name);
+			return BN_E_INVALID;
+		}
+		if (list[i].tiles.strip > 0) {
+			bn_tiles_note(cut, rows, cols, &list[i].tiles);
+		}
+	}
+	return BN_OK;
+}
+
 static enum bn_status write_all(struct bn_gguf_writer *w, const struct bn_tiny *t,
 				struct plan *list, unsigned char *piece, struct bn_error *err)
 {
 	size_t n = plan_all(t, list);
+	struct bn_tiles_list cut = { 0 };
+	enum bn_status status = choose_tiles(list, n, &cut, err);
 
+	if (status != BN_OK) {
+		return status;
+	}
 	put_hyper(w, t);
 	if (!tiny_vocab_put(w, t)) {
 		return bn_fail(err, BN_E_MEMORY, "no memory to make a vocabulary");
+	}
+	if (cut.n > 0) {
+		bn_gguf_put_i32s(w, bn_tiles_key(t->trits), cut.fields, cut.n);
 	}
 	for (size_t i = 0; i < n; i++) {
 		const uint64_t dims[2] = { list[i].cols, list[i].rows };

@@ -46,6 +46,7 @@ struct bn_tiny {
 	const char *pre; /* tokenizer.ggml.pre, NULL: absent                        */
 	uint64_t seed;
 	struct bn_tiny_vectors vectors;
+	enum bn_ggml_type trits; /* F32 (zero) or I2_S: I2_S, else one of engine/codec.h        */
 };
 
 /* qwen3 or gemma3 of the default's dimensions, last token pooled, eos appended. */
@@ -70,7 +71,8 @@ const char *bn_tiny_preset_at(uint32_t i);
 /*
  * Writes the model to `path`, streaming: memory stays bounded whatever the model's size.
  * BN_E_INVALID when the parameters make no model (vocabulary below 300, a tensor whose elements are
- * no multiple of 128, heads that do not divide), else the errors of the GGUF writer.
+ * no multiple of 128 or that its type cannot hold, heads that do not divide), else the errors of
+ * the GGUF writer.
  */
 BN_MUST_USE enum bn_status bn_tiny_write(const struct bn_tiny *t, const char *path,
 					 struct bn_error *err);

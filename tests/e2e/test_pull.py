@@ -813,7 +813,7 @@ def test_convert_is_bn_convert():
                             capture_output=True, env=dict(os.environ, PATH=tools))
     assert result.returncode == 42 and result.stdout == "<--json>\n<-q>\n<a b>\n<-->\n<-x>\n"
     shown = subprocess.run([bnctl_path(), "help"], capture_output=True, text=True).stdout
-    assert "pull REPO" in shown and "convert FOLDER" in shown
+    assert "pull REPO" in shown and "convert SOURCE" in shown
     shown = subprocess.run([bnctl_path(), "help", "convert"], capture_output=True, text=True).stdout
     assert "bn-convert" in shown and "--socket" not in shown
     shown = subprocess.run([bnctl_path(), "pull", "--help"], capture_output=True, text=True).stdout

@@ -71,8 +71,8 @@ static void a_missing_or_misshapen_tensor_is_named(void **state)
 
 static void ternary_tensors_of_another_type_say_what_to_do(void **state)
 {
-	static const enum bn_ggml_type types[] = { BN_GGML_F16, BN_GGML_TQ1_0, BN_GGML_TQ2_0,
-						   BN_GGML_IQ2_BN, BN_GGML_Q8_0 };
+	static const enum bn_ggml_type types[] = { BN_GGML_F16, BN_GGML_IQ1_S, BN_GGML_Q4_0,
+						   BN_GGML_Q8_0 };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
@@ -86,6 +86,21 @@ static void ternary_tensors_of_another_type_say_what_to_do(void **state)
 	}
 }
 
+static void ternary_types_that_cannot_be_read_say_what_to_do(void **state)
+{
+	struct graph g;
+
+	(void)state;
+	graph_init(&g);
+	graph_tensor(&g, "blk.1.ffn_down.weight")->type = BN_GGML_IQ2_BN_R4;
+	refuses(&g, BN_E_KERNEL, "'blk.1.ffn_down.weight' is iq2_bn_r4");
+	refuses(&g, BN_E_KERNEL, "use the iq2_bn or i2_s file");
+	graph_init(&g);
+	graph_tensor(&g, "blk.0.ffn_down.weight")->type = BN_GGML_TL1;
+	refuses(&g, BN_E_NOT_SUPPORTED, "'blk.0.ffn_down.weight': it is tl1 of 128 x 256");
+	refuses(&g, BN_E_NOT_SUPPORTED, "--tl-params");
+}
+
 static void embeddings_of_another_type_say_what_to_do(void **state)
 {
 	struct graph g;
@@ -94,7 +109,7 @@ static void embeddings_of_another_type_say_what_to_do(void **state)
 	graph_init(&g);
 	graph_tensor(&g, "token_embd.weight")->type = BN_GGML_Q4_0;
 	refuses(&g, BN_E_KERNEL, "q4_0");
-	refuses(&g, BN_E_KERNEL, "requantize");
+	refuses(&g, BN_E_KERNEL, "--embedding q8_0 requantizes");
 	graph_init(&g);
 	graph_add(&g, "output.weight", BN_GGML_Q5_0, 128, 512);
 	refuses(&g, BN_E_KERNEL, "'output.weight' is q5_0");
@@ -113,7 +128,7 @@ static void scales_must_be_finite_and_positive(void **state)
 
 		graph_init(&g);
 		graph_tensor(&g, "blk.1.attn_v.weight")->scale = bad[i];
-		refuses(&g, BN_E_FORMAT, "'blk.1.attn_v.weight' has the scale");
+		refuses(&g, BN_E_FORMAT, "'blk.1.attn_v.weight': its scale is");
 	}
 }
 
@@ -323,6 +338,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_missing_or_misshapen_tensor_is_named),
 		cmocka_unit_test(ternary_tensors_of_another_type_say_what_to_do),
+		cmocka_unit_test(ternary_types_that_cannot_be_read_say_what_to_do),
 		cmocka_unit_test(embeddings_of_another_type_say_what_to_do),
 		cmocka_unit_test(scales_must_be_finite_and_positive),
 		cmocka_unit_test(tensors_of_another_graph_are_refused),

@@ -29,7 +29,7 @@ static void plan_lists_every_tensor_in_the_order_of_a_step(void **state)
 	hf_init(&hf);
 	hf_write(&hf);
 	hf_expect(bn_checkpoint_open(&c, hf.path, NULL, &err), &err, BN_OK, "");
-	hf_expect(bn_convert_plan(&plan, &c, BN_GGML_F16, &err), &err, BN_OK, "");
+	hf_expect(bn_convert_plan(&plan, &c, BN_GGML_F16, BN_GGML_I2_S, &err), &err, BN_OK, "");
 	assert_int_equal(plan.n, 3 + 2 * 9);
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
 		assert_string_equal(plan.tensors[i].name, wanted[i]);
@@ -45,11 +45,18 @@ static void plan_lists_every_tensor_in_the_order_of_a_step(void **state)
 	assert_int_equal(plan.total_bytes, 2 * (2 * 128 * 128 + 2 * 64 * 128 + 3 * 128 * 256) / 4 +
 						   14 * 32 + 2 * 300 * 128 * 2 + 5 * 128 * 4);
 	bn_convert_plan_finish(&plan);
-	hf_expect(bn_convert_plan(&plan, &c, BN_GGML_Q6_K, &err), &err, BN_OK, "");
+	hf_expect(bn_convert_plan(&plan, &c, BN_GGML_Q6_K, BN_GGML_I2_S, &err), &err, BN_OK, "");
 	assert_int_equal(plan.tensors[0].type, BN_GGML_Q8_0); /* rows of 128 */
 	bn_convert_plan_finish(&plan);
+	hf_expect(bn_convert_plan(&plan, &c, BN_GGML_F16, BN_GGML_TL2, &err), &err, BN_E_KERNEL,
+		  "tl2 cannot hold matrices of 128 x 128");
+	hf_expect(bn_convert_plan(&plan, &c, BN_GGML_F16, BN_GGML_TL1, &err), &err, BN_OK, "");
+	assert_int_equal(plan.tensors[9].type, BN_GGML_TL1);
+	assert_int_equal(plan.tensors[9].tiles.bm_rows, 128);
+	assert_int_equal(plan.tensors[0].tiles.strip, 0);
+	bn_convert_plan_finish(&plan);
 	c.tied = true;
-	hf_expect(bn_convert_plan(&plan, &c, BN_GGML_F16, &err), &err, BN_OK, "");
+	hf_expect(bn_convert_plan(&plan, &c, BN_GGML_F16, BN_GGML_I2_S, &err), &err, BN_OK, "");
 	assert_string_equal(plan.tensors[plan.n - 1].name, "output_norm.weight");
 	bn_convert_plan_finish(&plan);
 	bn_convert_plan_finish(&plan); /* twice is fine */

@@ -125,6 +125,17 @@ static void quantize_says_which_widths_fit(void **state)
 	assert_int_equal(bn_quantize_row_bytes(BN_GGML_I2_S, 128), 0);
 }
 
+static void quantize_type_is_the_smallest_that_a_row_can_have(void **state)
+{
+	(void)state;
+	assert_int_equal(bn_quantize_type(BN_GGML_Q6_K, 512), BN_GGML_Q6_K);
+	assert_int_equal(bn_quantize_type(BN_GGML_Q6_K, 320), BN_GGML_Q8_0);
+	assert_int_equal(bn_quantize_type(BN_GGML_Q6_K, 100), BN_GGML_F16);
+	assert_int_equal(bn_quantize_type(BN_GGML_Q8_0, 512), BN_GGML_Q8_0);
+	assert_int_equal(bn_quantize_type(BN_GGML_Q8_0, 100), BN_GGML_F16);
+	assert_int_equal(bn_quantize_type(BN_GGML_F32, 512), BN_GGML_F16);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -132,6 +143,7 @@ int main(void)
 		cmocka_unit_test(quantize_is_exact_where_the_format_is),
 		cmocka_unit_test(quantize_refuses_what_a_format_cannot_hold),
 		cmocka_unit_test(quantize_says_which_widths_fit),
+		cmocka_unit_test(quantize_type_is_the_smallest_that_a_row_can_have),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,7 +22,7 @@ MODELS = 12
 
 
 def announced(convert, folder):
-    text = subprocess.run([convert, "--info", folder], check=True, capture_output=True,
+    text = subprocess.run([convert, "--info", "--kernel", "i2_s", folder], check=True, capture_output=True,
                           text=True).stdout
     found = re.search(r"^tensor data +(\d+) bytes in (\d+) tensors", text, re.M)
     return int(found[1]), int(found[2])
