@@ -33,7 +33,7 @@ static size_t there_and_back(const struct bn_tokenizer *tok, const char *text, s
 {
 	struct bn_tokens ids = { 0 };
 	struct bn_error err;
-	size_t needed;
+	size_t needed = 0;
 
 	if (bn_tokenizer_encode(tok, text, n, NULL, &ids, &err) != BN_OK ||
 	    bn_tokenizer_decode(tok, ids.ids, ids.n, 0, out, 3 * n, &needed, &err) != BN_OK) {
