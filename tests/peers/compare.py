@@ -60,6 +60,10 @@ def with_model(command, a):
     return command if "-m" in command else command + ["-m", a.model]
 
 
+class Dead(Exception):
+    """A peer that gave up instead of answering."""
+
+
 class Cli:
     """One process for each question."""
 
@@ -72,8 +76,10 @@ class Cli:
             + ["-p", "".join(f"<t{i}>" for i in ids), "-n", str(n), "--temp", "0",
                "--no-display-prompt", "--ignore-eos", "-t", str(self.a.threads), "-c",
                str(len(ids) + n + 8), "-s", "1"],
-            check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, timeout=self.a.timeout)
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            timeout=self.a.timeout)
+        if done.returncode != 0:
+            raise Dead(f"it ended with {done.returncode}; run it by hand to see why")
         return [int(i) for i in LABEL.findall(done.stdout.decode(errors="replace"))][:n]
 
     def stop(self):
@@ -112,7 +118,7 @@ class Server:
                 pass
             if self.process.poll() is not None or time.monotonic() > end:
                 self.stop()
-                sys.exit("compare.py: the server does not come up")
+                raise Dead("the server does not come up; run it by hand to see why")
             time.sleep(0.2)
 
     def more(self, ids, n):
@@ -187,11 +193,15 @@ def main():
     for one in a.peers:
         name, _, rest = one.partition("=")
         command = shlex.split(rest)
-        peer = (Server if "server" in os.path.basename(command[0]) else Cli)(command, a)
         try:
-            same, ties, complaints = follow(peer, name, ids, len(prompt), logits, a.tie)
-        finally:
-            peer.stop()
+            peer = (Server if "server" in os.path.basename(command[0]) else Cli)(command, a)
+            try:
+                same, ties, complaints = follow(peer, name, ids, len(prompt), logits, a.tie)
+            finally:
+                peer.stop()
+        except Dead as why:
+            wrong.append(f"{name}: {why}")
+            continue
         print(f"{name}: {same} of {a.tokens} tokens the same, {ties} near ties")
         wrong += complaints
     for line in wrong:
