@@ -9,6 +9,7 @@
 #include "client/http.h"
 
 #include <curl/curl.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,16 +106,31 @@ static void copy(char *to, size_t size, const char *from, size_t n)
 	snprintf(to, size, "%.*s", n < size ? (int)n : 0, from);
 }
 
+/* A number and the character behind it (0: the end); NULL when that is not what stands there. */
+static const char *number_then(const char *at, char behind, uint64_t *out)
+{
+	char *end;
+
+	if (at == NULL || at[0] < '0' || at[0] > '9') {
+		return NULL;
+	}
+	errno = 0;
+	*out = strtoull(at, &end, 10);
+	return errno == 0 && *end == behind ? end + 1 : NULL;
+}
+
 /* "bytes 100-199/200" */
 static void take_range(struct bn_http_answer *a, const char *value, size_t n)
 {
+	static const char unit[] = "bytes ";
 	char text[96];
 	uint64_t first = 0, last = 0, all = 0;
+	const char *at = text + sizeof(unit) - 1;
 
 	copy(text, sizeof(text), value, n);
-	a->has_range =
-		sscanf(text, "bytes %" SCNu64 "-%" SCNu64 "/%" SCNu64, &first, &last, &all) == 3 &&
-		first <= last && last < all;
+	at = strncmp(text, unit, sizeof(unit) - 1) == 0 ? number_then(at, '-', &first) : NULL;
+	at = number_then(at, '/', &last);
+	a->has_range = number_then(at, '\0', &all) != NULL && first <= last && last < all;
 	a->range_at = first;
 	a->range_all = all;
 }
