@@ -223,7 +223,7 @@ def test_deadlines_hold_in_every_phase():
         assert "computed" in error.text, error.args
         fails(408, c.call, "completions", ask(prompt=[5] * 8000, ttft_deadline_ms=50))
         i = c.send("completions", endless(max_tokens=8000, id="long"))
-        c.wait_note(lambda m, p: p["event"] == "delta")
+        c.wait_note(lambda m, p: p["event"] == "delta" and p["id"] == "long")
         begin = time.monotonic()
         error = fails(408, c.call, "completions", ask(ttft_deadline_ms=200))
         assert time.monotonic() - begin < 1.0 * harness.PATIENT
