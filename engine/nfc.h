@@ -15,7 +15,7 @@
 /*
  * The NFC of text [n], valid UTF-8. *out is NULL where the text is its own, which is found without
  * memory for texts of characters below U+0300; else it is the caller's to free and has *out_n
- * bytes. Takes at most 20 bytes of working memory for each byte of text. BN_E_MEMORY. Any thread.
+ * bytes. Takes at most 24 bytes of working memory for each byte of text. BN_E_MEMORY. Any thread.
  */
 BN_MUST_USE enum bn_status bn_nfc(const char *text, size_t n, char **out, size_t *out_n,
 				  struct bn_error *err);

@@ -36,8 +36,8 @@ uint64_t bn_weights_bytes(const struct bn_binding *b)
 {
 	uint64_t bytes = bn_weights_line(b->hyper.layers * sizeof(struct bn_layer));
 
-	/* No overflow: what a tensor takes is at most twice what it has in the file, and all of
-	 * them together fit the file. */
+	/* No overflow: the shapes of hyper.h bound every tensor to 2^44 bytes and their number to
+	 * 2^16. */
 	for (uint32_t i = 0; i < b->n_items; i++) {
 		bytes += bn_weights_line(b->items[i].bytes);
 	}
