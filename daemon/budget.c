@@ -14,7 +14,6 @@
 struct bn_budget {
 	uint64_t limit;
 	uint64_t used;
-	uint64_t peak;
 	uint64_t used_by_kind[BN_BUDGET_KINDS];
 	struct bn_budget_holder *holder; /* [n_holders], none with total 0, order of arrival */
 	size_t n_holders;
@@ -175,11 +174,6 @@ bool bn_budget_fits(const struct bn_budget *b, uint64_t bytes)
 	return bytes <= b->limit - b->used;
 }
 
-bool bn_budget_could_fit(const struct bn_budget *b, uint64_t bytes)
-{
-	return bytes <= b->limit;
-}
-
 enum bn_status bn_budget_reserve(struct bn_budget *b, enum bn_budget_kind kind, const char *holder,
 				 uint64_t bytes, struct bn_error *err)
 {
@@ -200,9 +194,6 @@ enum bn_status bn_budget_reserve(struct bn_budget *b, enum bn_budget_kind kind, 
 	h->total += bytes;
 	b->used_by_kind[kind] += bytes;
 	b->used += bytes;
-	if (b->used > b->peak) {
-		b->peak = b->used;
-	}
 	check(b);
 	return BN_OK;
 }
@@ -260,11 +251,6 @@ uint64_t bn_budget_used_by_kind(const struct bn_budget *b, enum bn_budget_kind k
 {
 	bn_assert((unsigned)kind < BN_BUDGET_KINDS);
 	return b->used_by_kind[kind];
-}
-
-uint64_t bn_budget_peak(const struct bn_budget *b)
-{
-	return b->peak;
 }
 
 /* Selection by rank; among equals the earlier. Quadratic over a few dozen, and only for people. */

@@ -59,9 +59,8 @@ BN_MUST_USE enum bn_status bn_budget_reserve(struct bn_budget *b, enum bn_budget
 void bn_budget_release(struct bn_budget *b, enum bn_budget_kind kind, const char *holder,
 		       uint64_t bytes) BN_ON_LOOP;
 
-/* Whether `bytes` fit now; whether they could fit if nobody held anything. */
+/* Whether `bytes` fit now. */
 bool bn_budget_fits(const struct bn_budget *b, uint64_t bytes) BN_ON_LOOP;
-bool bn_budget_could_fit(const struct bn_budget *b, uint64_t bytes) BN_ON_LOOP;
 
 /*
  * Fills *err as a refusal of `bytes` for `holder`, without trying, and returns BN_E_MEMORY: for
@@ -77,7 +76,6 @@ BN_MUST_USE enum bn_status bn_budget_set_limit(struct bn_budget *b, uint64_t lim
 uint64_t bn_budget_limit(const struct bn_budget *b) BN_ON_LOOP;
 uint64_t bn_budget_used(const struct bn_budget *b) BN_ON_LOOP;
 uint64_t bn_budget_used_by_kind(const struct bn_budget *b, enum bn_budget_kind kind) BN_ON_LOOP;
-uint64_t bn_budget_peak(const struct bn_budget *b) BN_ON_LOOP; /* highest bn_budget_used ever */
 
 /* The i-th holder, largest first; false past the end. */
 bool bn_budget_holder(const struct bn_budget *b, size_t i, struct bn_budget_holder *out) BN_ON_LOOP;

@@ -378,11 +378,6 @@ uint32_t bn_scheduler_lanes(const struct bn_scheduler *s)
 	return s->config.lanes;
 }
 
-bool bn_scheduler_is_pinned(const struct bn_scheduler *s)
-{
-	return bn_team_is_pinned(s->team);
-}
-
 uint64_t bn_scheduler_stuck_ns(struct bn_scheduler *s)
 {
 	uint64_t now = now_ns();

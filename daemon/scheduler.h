@@ -99,9 +99,6 @@ void bn_scheduler_pause(struct bn_scheduler *s, uint64_t id, bool pause) BN_ON_L
 
 uint32_t bn_scheduler_lanes(const struct bn_scheduler *s) BN_ON_ANY;
 
-/* True when each lane sits on the core it was given. */
-bool bn_scheduler_is_pinned(const struct bn_scheduler *s) BN_ON_ANY;
-
 /*
  * For how long, in ns, no lane has moved although a step is in progress; 0 when all is well. To be
  * asked regularly (each second or so): it compares with the time before.
