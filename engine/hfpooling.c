@@ -85,7 +85,10 @@ static enum bn_status read_modules(enum bn_pooling *out, int dirfd, const json_t
 	{
 		const char *type = json_string_value(json_object_get(module, "type"));
 
-		if (ends_in(type, "Pooling")) {
+		if (ends_in(type, "Pooling") && *out != BN_POOL_NONE) {
+			status = bn_fail(err, BN_E_NOT_SUPPORTED, "%s names more than one pooling",
+					 modules_name);
+		} else if (ends_in(type, "Pooling")) {
 			status = read_pooling(out, dirfd,
 					      json_string_value(json_object_get(module, "path")),
 					      err);

@@ -93,6 +93,9 @@ static void what_bnd_would_not_do_is_refused(void **state)
 		{ "[]", last, BN_E_FORMAT, "names no pooling" },
 		{ "[3]", last, BN_E_NOT_SUPPORTED, "without a type" },
 		{ "[{\"type\": \"" ST "Pooling\"}]", last, BN_E_FORMAT, "'path' of the pooling" },
+		{ "[{\"type\": \"" ST "Pooling\", \"path\": \"1_Pooling\"},"
+		  " {\"type\": \"" ST "Pooling\", \"path\": \"1_Pooling\"}]",
+		  last, BN_E_NOT_SUPPORTED, "more than one pooling" },
 		{ "[{\"type\": \"" ST "Pooling\", \"path\": \"../x\"}]", last, BN_E_FORMAT,
 		  "'path' of the pooling" },
 		{ "[{\"type\": \"" ST "Pooling\", \"path\": \"a/b\"}]", last, BN_E_FORMAT,
