@@ -345,14 +345,14 @@ static enum bn_status requantize(struct reencoding *v, const struct job *job,
 	const size_t to = bn_quantize_row_bytes(t->type, t->cols);
 	const size_t from = (size_t)(job->from->nbytes / t->rows);
 	enum bn_status status = BN_OK;
-	uint32_t piece;
+	uint32_t piece, n;
 
 	bn_assert(to > 0); /* bn_quantize_type */
 	piece = (uint32_t)(PIECE_BYTES / (from > to ? from : to));
 	piece = piece > 0 ? piece : 1;
-	for (uint32_t row = 0; row < t->rows && status == BN_OK; row += piece) {
-		const uint32_t n = t->rows - row < piece ? t->rows - row : piece;
-
+	/* By n, not by piece: there may be 2^32 - 1 rows. */
+	for (uint32_t row = 0; row < t->rows && status == BN_OK; row += n) {
+		n = t->rows - row < piece ? t->rows - row : piece;
 		status = bn_gguf_read(v->gguf, job->from, (uint64_t)row * from, v->raw, n * from,
 				      v->err);
 		for (uint32_t i = 0; i < n && status == BN_OK; i++) {
