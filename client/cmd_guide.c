@@ -11,17 +11,29 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum column { NAME, PARAMETERS, MEMORY, FITS, KERNELS, CONTEXT, CONFIGURED, LICENCE, COLUMNS };
+enum column {
+	NAME,
+	KIND,
+	PARAMETERS,
+	MEMORY,
+	FITS,
+	KERNELS,
+	CONTEXT,
+	CONFIGURED,
+	LICENCE,
+	COLUMNS
+};
 
 /* What a terminal is too narrow for goes first where `needs` is widest; a pipe gets all. */
 static const struct {
 	const char *head;
 	unsigned needs; /* columns of the terminal */
 } columns[COLUMNS] = {
-	[NAME] = { "MODEL", 0 },           [PARAMETERS] = { ">PARAMS", 60 },
-	[MEMORY] = { ">MEMORY", 0 },       [FITS] = { "FITS", 0 },
-	[KERNELS] = { "KERNELS", 80 },     [CONTEXT] = { ">CONTEXT", 90 },
-	[CONFIGURED] = { "HERE AS", 130 }, [LICENCE] = { "LICENCE", 110 },
+	[NAME] = { "MODEL", 0 },          [KIND] = { "FOR", 124 },
+	[PARAMETERS] = { ">PARAMS", 60 }, [MEMORY] = { ">MEMORY", 0 },
+	[FITS] = { "FITS", 0 },           [KERNELS] = { "KERNELS", 80 },
+	[CONTEXT] = { ">CONTEXT", 90 },   [CONFIGURED] = { "HERE AS", 140 },
+	[LICENCE] = { "LICENCE", 110 },
 };
 
 static void fill_cell(struct bn_table *table, unsigned at, enum column column,
@@ -34,6 +46,9 @@ static void fill_cell(struct bn_table *table, unsigned at, enum column column,
 	case NAME:
 		bn_table_cell(table, at, name != NULL ? BN_COLOUR_BOLD : BN_COLOUR_PLAIN, "%s",
 			      a->model->name);
+		break;
+	case KIND:
+		bn_table_cell(table, at, BN_COLOUR_PLAIN, "%s", bn_facts_kind(a->model));
 		break;
 	case PARAMETERS:
 		bn_table_cell(table, at, BN_COLOUR_PLAIN, "%s",
@@ -115,14 +130,36 @@ static void fact(struct bn_ctl *ctl, const char *name, const char *text)
 		bn_term_colour(&ctl->out, BN_COLOUR_PLAIN), text);
 }
 
+static void print_answers(struct bn_ctl *ctl, const struct bn_guide_model *m)
+{
+	char text[256] = "";
+	size_t n = 0;
+
+	fact(ctl, "chat template",
+	     strcmp(m->template, "none") == 0 ? "none: it continues text" : m->template);
+	for (size_t i = 0; m->stops[i] != NULL; i++) {
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s", i > 0 ? ", " : "",
+				      m->stops[i]);
+	}
+	fact(ctl, "stops at", text);
+}
+
+static void print_vectors(struct bn_ctl *ctl, const struct bn_guide_model *m)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "%" PRIu32 " numbers, pooled: %s", m->shape.dim, m->pooling);
+	fact(ctl, "vectors", text);
+}
+
 static void print_model(struct bn_ctl *ctl, const struct bn_advice *a, const struct bn_survey *s)
 {
 	const struct bn_guide_model *m = a->model;
 	const struct bn_shape_file file = bn_shape_file(&m->shape);
 	char text[256], one[32], two[32], three[32], four[32];
-	size_t n = 0;
 
 	fact(ctl, "model", m->name);
+	fact(ctl, "for", bn_facts_kind(m));
 	fact(ctl, "repository", m->repo);
 	fact(ctl, "licence", m->licence != NULL ? m->licence : "not named; see its card");
 	snprintf(text, sizeof(text), "%s, of them %s ternary; %" PRIu32 " layers of %" PRIu32,
@@ -132,14 +169,11 @@ static void print_model(struct bn_ctl *ctl, const struct bn_advice *a, const str
 	snprintf(text, sizeof(text), "%" PRIu32 " tokens", a->context);
 	fact(ctl, "context", text);
 	fact(ctl, "tokenizer", m->tokenizer);
-	fact(ctl, "chat template",
-	     strcmp(m->template, "none") == 0 ? "none: it continues text" : m->template);
-	text[0] = '\0';
-	for (size_t i = 0; m->stops[i] != NULL; i++) {
-		n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s", i > 0 ? ", " : "",
-				      m->stops[i]);
+	if (m->pooling != NULL) {
+		print_vectors(ctl, m);
+	} else {
+		print_answers(ctl, m);
 	}
-	fact(ctl, "stops at", text);
 	fact(ctl, "kernels here", bn_guide_list(m, &m->shape, s->machine.cpu, text, sizeof(text)));
 	if (a->kernel != NULL) {
 		fact(ctl, "auto takes", a->kernel->name);

@@ -187,7 +187,7 @@ static void print_answer(struct bn_ctl *ctl, enum bn_advice_use use,
 	const struct bn_advice *a = &answer->chosen;
 	const struct bn_guide_model *m = a->model;
 	const char *configured = bn_survey_name(s, m, 0);
-	const bool chats = strcmp(m->template, "none") != 0;
+	const char *verb = bn_facts_verb(m);
 	char name[BN_FACTS_NAME_BYTES], one[32], two[32], three[32], four[32];
 
 	if (m != answer->wanted.model) {
@@ -225,8 +225,8 @@ static void print_answer(struct bn_ctl *ctl, enum bn_advice_use use,
 	} else {
 		fprintf(ctl->out.to, "\nIt is configured already, as %s.\n", configured);
 	}
-	fprintf(ctl->out.to, "\n    bnctl %s %s%s\n", chats ? "chat" : "run",
-		configured != NULL ? configured : name, chats ? "" : " \"Once upon a time\"");
+	fprintf(ctl->out.to, "\n    bnctl %s %s%s\n", verb, configured != NULL ? configured : name,
+		strcmp(verb, "chat") == 0 ? "" : " \"Once upon a time\"");
 }
 
 static json_t *answer_to_json(enum bn_advice_use use, const struct bn_advice_answer *answer,
@@ -251,8 +251,7 @@ static json_t *answer_to_json(enum bn_advice_use use, const struct bn_advice_ans
 		snprintf(text, sizeof(text), "bnctl pull %s", m->repo);
 		json_array_append_new(commands, json_string(text));
 	}
-	snprintf(text, sizeof(text), "bnctl %s %s",
-		 strcmp(m->template, "none") != 0 ? "chat" : "run",
+	snprintf(text, sizeof(text), "bnctl %s %s", bn_facts_verb(m),
 		 configured != NULL ? configured : bn_facts_config_name(name, m));
 	json_array_append_new(commands, json_string(text));
 	json_object_set_new(out, "context", json_integer(answer->context));
@@ -293,7 +292,7 @@ static const struct bn_ctl_option recommend_options[] = {
 	{ 0, "ram", BN_CTL_TEXT, "SIZE", NULL, false,
 	  "Memory it may take, as 4GiB; else the daemon's budget." },
 	{ 'u', "use", BN_CTL_TEXT, "USE", NULL, false,
-	  "testing, general, edge, quality or maximum." },
+	  "testing, general, edge, quality, maximum or embedding." },
 	{ 0, NULL, BN_CTL_FLAG, NULL, NULL, false, NULL },
 };
 

@@ -40,6 +40,21 @@ char *bn_facts_kernels(char text[BN_FACTS_LIST_BYTES], const struct bn_advice *a
 	return text;
 }
 
+static bool chats(const struct bn_guide_model *m)
+{
+	return strcmp(m->template, "none") != 0;
+}
+
+const char *bn_facts_kind(const struct bn_guide_model *m)
+{
+	return m->pooling != NULL ? "embedding" : chats(m) ? "chat" : "text";
+}
+
+const char *bn_facts_verb(const struct bn_guide_model *m)
+{
+	return m->pooling != NULL ? "embed" : chats(m) ? "chat" : "run";
+}
+
 const char *bn_facts_licence(const struct bn_guide_model *m)
 {
 	return m->licence != NULL ? m->licence : "see its card";
@@ -80,7 +95,12 @@ json_t *bn_facts_model(const struct bn_advice *a, const struct bn_survey *s)
 	json_object_set_new(out, "parameters", json_bytes(file.parameters));
 	json_object_set_new(out, "ternary_parameters", json_bytes(file.ternary));
 	json_object_set_new(out, "context", json_integer(a->context));
-	json_object_set_new(out, "chats", json_boolean(strcmp(m->template, "none") != 0));
+	json_object_set_new(out, "chats", json_boolean(chats(m)));
+	json_object_set_new(out, "kind", json_string(bn_facts_kind(m)));
+	if (m->pooling != NULL) {
+		json_object_set_new(out, "pooling", json_string(m->pooling));
+		json_object_set_new(out, "dimensions", json_integer(m->shape.dim));
+	}
 	json_object_set_new(out, "template", json_string(m->template));
 	json_object_set_new(out, "tokenizer", json_string(m->tokenizer));
 	for (size_t i = 0; m->stops[i] != NULL; i++) {

@@ -27,6 +27,12 @@ char *bn_facts_kernels(char text[BN_FACTS_LIST_BYTES], const struct bn_advice *a
 /* As `bnctl pull` names it in bnd.yaml: the repository's name in lower case. */
 char *bn_facts_config_name(char text[BN_FACTS_NAME_BYTES], const struct bn_guide_model *m);
 
+/* What it is for: "chat", "text" (a base model), "embedding". Static. */
+const char *bn_facts_kind(const struct bn_guide_model *m);
+
+/* The verb of bnctl that uses it: "chat", "run", "embed". Static. */
+const char *bn_facts_verb(const struct bn_guide_model *m);
+
 /* Or "see its card". */
 const char *bn_facts_licence(const struct bn_guide_model *m);
 

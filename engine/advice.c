@@ -53,10 +53,11 @@ static uint64_t weights_bytes(const struct bn_shape *s,
 	return bn_arena_need(bytes, 0);
 }
 
-static uint64_t scratch_bytes(const struct bn_shape *s,
+static uint64_t scratch_bytes(const struct bn_guide_model *m,
 			      const struct bn_kernel *const kernels[BN_PROJ_COUNT],
 			      const struct bn_advice_machine *machine)
 {
+	const struct bn_shape *s = &m->shape;
 	struct bn_model_info info = {
 		.dim = s->dim,
 		.ffn = s->ffn,
@@ -64,6 +65,9 @@ static uint64_t scratch_bytes(const struct bn_shape *s,
 		.kv_heads = s->kv_heads,
 		.head_dim = s->head_dim,
 		.vocab = s->vocab,
+		.input_norms = s->input_norms,
+		.post_norms = s->post_norms,
+		.pooling = m->pooling,
 	};
 
 	memcpy(info.kernels, kernels, sizeof(info.kernels));
@@ -105,7 +109,7 @@ void bn_advice_of(const struct bn_guide_model *model, const struct bn_advice_mac
 	if (runs) {
 		a.kernel = kernels[BN_PROJ_GATE];
 		a.weights_bytes = weights_bytes(s, kernels);
-		a.scratch_bytes = scratch_bytes(s, kernels, machine);
+		a.scratch_bytes = scratch_bytes(model, kernels, machine);
 		a.vocabulary_bytes = (uint64_t)s->vocab * BN_ADVICE_VOCABULARY;
 		a.fixed_bytes = a.weights_bytes + a.vocabulary_bytes + a.scratch_bytes;
 		a.total_bytes = a.fixed_bytes + a.kv_bytes;
@@ -137,6 +141,9 @@ static const struct {
 				"the best answers of all",
 				{ "falcon3-10b", "falcon3-7b", "bitnet-2b", "falcon-e-3b",
 				  "falcon-e-1b", "bitnet-large" } },
+	[BN_ADVICE_EMBEDDING] = { "embedding",
+				  "the better of the models that make vectors",
+				  { "embedding-0.6b", "embedding-270m" } },
 };
 
 const char *bn_advice_use_word(enum bn_advice_use use)

@@ -62,10 +62,11 @@ enum bn_advice_use {
 	BN_ADVICE_EDGE,
 	BN_ADVICE_QUALITY,
 	BN_ADVICE_MAXIMUM,
+	BN_ADVICE_EMBEDDING, /* the one use of models that make vectors */
 	BN_ADVICE_USES,
 };
 
-/* "testing", "general", "edge", "quality", "maximum": static. */
+/* "testing", "general", "edge", "quality", "maximum", "embedding": static. */
 const char *bn_advice_use_word(enum bn_advice_use use);
 bool bn_advice_use_of(const char *word, enum bn_advice_use *out);
 

@@ -100,7 +100,7 @@ const char *bn_checkpoint_projection(const struct bn_checkpoint *c,
 				     char name[BN_CHECKPOINT_NAME_BYTES], uint32_t layer,
 				     enum bn_projection p, const char *tail);
 
-/* Its dimensions, for arithmetic that needs nothing else. */
+/* Its dimensions, for arithmetic of its projections: of the norms there are the sub-norms alone. */
 struct bn_shape bn_checkpoint_dimensions(const struct bn_checkpoint *c);
 
 /* "model." of a tensor outside the layers: "embed_tokens.weight", "norm.weight"; likewise. */

@@ -1,8 +1,12 @@
 /*
- * Where the facts come from: dimensions and tokens, the design paper "models", sections 1, 5 and 6;
- * the kernel matrix, bitnet.cpp's table of supported models, where I2_S fails for the 3B because
+ * Where the facts come from: dimensions and tokens, the design paper "models", sections 1, 5, 6 and
+ * 9; the kernel matrix, bitnet.cpp's table of supported models, where I2_S fails for the 3B because
  * its rows of 8640 are no multiple of the 128 weights of a block, TL1 is compiled for ARM alone and
- * TL2 for x86 alone; licences, the repositories' own cards.
+ * TL2 for x86 alone, and models that make vectors have I2_S alone; licences, the repositories' own
+ * cards. Of vectors, context and licence are from bitnet.cpp's guide to BitNet-embedding.
+ *
+ * One cross of that table is not taken over: it has no kernel at all for those models on ARM, which
+ * says what bitnet.cpp was built for. Nothing is named that would work instead, so it is no advice.
  */
 #include "engine/guide.h"
 
@@ -32,10 +36,18 @@
 	.architectures = { "llama" }, .context = 32768, .form = BN_GUIDE_PACKED, \
 	.tokenizer = "falcon-e", .stops = { "<|im_end|>", "<|end_of_text|>" },   \
 	.licence = "Falcon-LLM License"
+#define WITHOUT(k) (UINT32_C(1) << (k))
+/* Norms are set here and not by SHAPE: these models alone have them. */
+#define EMBEDDING                                                              \
+	.shape.input_norms = true, .shape.head_norms = true, .context = 32768, \
+	.form = BN_GUIDE_LATENT, .template = "none", .pooling = "last",        \
+	.without = WITHOUT(BN_GUIDE_TL1) | WITHOUT(BN_GUIDE_TL2), .licence = "MIT"
 #define FALCON_E_1B SHAPE(24, 2048, 9216, 16, 2, 128, 32768, false, false)
 #define FALCON_E_3B SHAPE(32, 2048, 13312, 16, 2, 128, 32768, false, false)
 
 static const char base_note[] = "a base model: it continues text and does not chat";
+static const char embedding_note[] =
+	"makes vectors of texts, for search and clustering (bnctl embed); it writes no text";
 
 /* clang-format off */
 static const struct bn_guide_model models[] = {
@@ -50,7 +62,7 @@ static const struct bn_guide_model models[] = {
 	  .shape = SHAPE(24, 1536, 4096, 16, 16, 96, 32002, true, true) },
 	{ .name = "bitnet_b1_58-3B", .repo = "1bitLLM/bitnet_b1_58-3B",
 	  .nickname = "bitnet-3b", ONE_BIT_LLM, .note = base_note, .licence = "MIT",
-	  .not_i2s = true,
+	  .without = WITHOUT(BN_GUIDE_I2S),
 	  .shape = SHAPE(26, 3200, 8640, 32, 32, 100, 32002, true, true) },
 	{ .name = "Llama3-8B-1.58-100B-tokens", .repo = "HF1BitLLM/Llama3-8B-1.58-100B-tokens",
 	  .nickname = "llama3-8b", .architectures = { "llama" },
@@ -80,6 +92,14 @@ static const struct bn_guide_model models[] = {
 	{ .name = "Falcon-E-3B-Base", .repo = "tiiuae/Falcon-E-3B-Base",
 	  .nickname = "falcon-e-3b-base", FALCON_E, .shape = FALCON_E_3B, .template = "none",
 	  .note = base_note },
+	{ .name = "bitnet-embedding-0.6b", .repo = "microsoft/bitnet-embedding-0.6b",
+	  .nickname = "embedding-0.6b", .architectures = { "qwen3" },
+	  .shape = SHAPE(28, 1024, 3072, 16, 8, 128, 151936, true, false), EMBEDDING,
+	  .tokenizer = "qwen", .note = embedding_note },
+	{ .name = "bitnet-embedding-270m", .repo = "microsoft/bitnet-embedding-270m",
+	  .nickname = "embedding-270m", .architectures = { "gemma3" },
+	  .shape = SHAPE(18, 640, 2048, 4, 1, 256, 262144, true, false), EMBEDDING,
+	  .shape.post_norms = true, .tokenizer = "gemma", .note = embedding_note },
 };
 
 static const bool on_processor[BN_GUIDE_PROCESSORS][BN_GUIDE_KERNELS] = {
@@ -268,7 +288,7 @@ bool bn_guide_kernel_of(const char *word, enum bn_guide_kernel *out)
 bool bn_guide_allows(const struct bn_guide_model *model, enum bn_guide_processor processor,
 		     enum bn_guide_kernel kernel)
 {
-	if (model != NULL && model->not_i2s && kernel == BN_GUIDE_I2S) {
+	if (model != NULL && (model->without & WITHOUT(kernel)) != 0) {
 		return false;
 	}
 	return on_processor[processor][kernel];

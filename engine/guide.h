@@ -51,14 +51,15 @@ struct bn_guide_model {
 	uint32_t other_vocab; /* rows some of its files have instead of shape.vocab, or 0       */
 	uint32_t context;     /* positions it was trained for                                   */
 	enum bn_guide_form form;
-	const char *tokenizer; /* "llama3", "llama2", "falcon3", "falcon-e"                     */
-	const char *template;  /* a name of engine/chat.h; "none": a base model                 */
+	const char *tokenizer; /* "llama3", "llama2", "falcon3", "falcon-e", "qwen", "gemma"    */
+	const char *template;  /* a name of engine/chat.h; "none": it does not chat             */
+	const char *pooling;   /* it makes vectors, so (engine/pooling.h); NULL: it generates   */
 	const char *stops[BN_GUIDE_STOPS_MAX]; /* tokens that end an answer, by their text      */
 	const char *licence; /* NULL: its card names none                                       */
 	const char *note;    /* what else to know, a sentence; or NULL                          */
 	bool bos;            /* a prompt begins with the bos token */
 	bool poor_chat;      /* has a template, yet was trained to continue text                */
-	bool not_i2s;        /* bitnet.cpp's i2_s kernels mis-compute its shapes                */
+	uint32_t without;    /* kernels bitnet.cpp's table denies it everywhere, by bit         */
 };
 
 /* The i-th row, NULL past the end. Any thread. */
@@ -72,7 +73,7 @@ const struct bn_guide_model *bn_guide_find(const char *word);
 const struct bn_guide_model *bn_guide_named(struct bn_str text);
 
 /*
- * The row of a model of these dimensions (tied and sub_norms are not looked at) in files of this
+ * The row of a model of these dimensions (tied and the norms are not looked at) in files of this
  * architecture; NULL when none was published. Several rows share dimensions (an instruct model, its
  * base, another form of storage): `name`, the file's or folder's own, decides by containing a row's
  * name; where it contains none, the first row is taken and *certain is false. `certain` may be

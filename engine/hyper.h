@@ -66,7 +66,7 @@ static inline bool bn_hyper_is_local(const struct bn_hyper *h, uint32_t layer)
 BN_MUST_USE enum bn_status bn_hyper_read(struct bn_hyper *out, const struct bn_gguf *gguf,
 					 struct bn_error *err);
 
-/* Its dimensions; `tied` and `sub_norms`, which the tensors tell, are false. Any thread. */
+/* Its dimensions; `tied` and the norms, which the tensors tell, are false. Any thread. */
 struct bn_shape bn_hyper_shape(const struct bn_hyper *h);
 
 #endif

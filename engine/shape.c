@@ -19,12 +19,17 @@ void bn_shape_projection(const struct bn_shape *s, enum bn_projection p, uint32_
 
 bool bn_shape_part(const struct bn_shape *s, uint32_t i, struct bn_shape_part *out)
 {
-	const uint32_t sub = s->sub_norms ? s->layers : 0;
+	const uint32_t heads = s->heads * s->head_dim;
+	/* Of each layer: as wide as the residual; before wo and before down; of heads. */
+	const uint32_t wide = 2U + (s->input_norms ? 5 : 0) + (s->post_norms ? 2 : 0);
+	const uint32_t inner = s->sub_norms || s->input_norms ? s->layers : 0;
+	const uint32_t of_heads = s->head_norms ? 2 * s->layers : 0;
 	const struct bn_shape_part rest[] = {
 		{ BN_SHAPE_TABLE, BN_PROJ_COUNT, s->vocab, s->dim, s->tied ? 1 : 2 },
-		{ BN_SHAPE_NORM, BN_PROJ_COUNT, 1, s->dim, 2 * s->layers + 1 },
-		{ BN_SHAPE_NORM, BN_PROJ_COUNT, 1, s->heads * s->head_dim, sub },
-		{ BN_SHAPE_NORM, BN_PROJ_COUNT, 1, s->ffn, sub },
+		{ BN_SHAPE_NORM, BN_PROJ_COUNT, 1, s->dim, wide * s->layers + 1 },
+		{ BN_SHAPE_NORM, BN_PROJ_COUNT, 1, heads, inner },
+		{ BN_SHAPE_NORM, BN_PROJ_COUNT, 1, s->ffn, inner },
+		{ BN_SHAPE_NORM, BN_PROJ_COUNT, 1, s->head_dim, of_heads },
 	};
 
 	if (i < BN_PROJ_COUNT) {

@@ -34,6 +34,10 @@ struct bn_shape {
 	uint32_t vocab;
 	bool tied;      /* no output matrix: the embedding is the head */
 	bool sub_norms; /* norms before wo and down                    */
+	/* Of models that make vectors; see struct bn_architecture (engine/family.h). */
+	bool input_norms; /* before each projection, wo and down among them */
+	bool head_norms;  /* of queries and of keys, [head_dim]             */
+	bool post_norms;  /* behind attention and behind the feed-forward   */
 };
 
 /* Rows (outputs) and columns (inputs) of a projection. Any thread. */

@@ -20,7 +20,7 @@ NOWHERE = "/nonexistent/bnd.sock"
 X86 = platform.machine() in ("x86_64", "AMD64")
 GIB = 1 << 30
 
-# Bytes of tensor data of the published I2_S files.
+# Bytes of tensor data of the published I2_S files; of the two that make vectors, with norms in F32.
 FILE_BYTES = {
     "bitnet-b1.58-2B-4T": 1179449920, "bitnet-b1.58-2B-4T-bf16": 1179449920,
     "bitnet_b1_58-large": 269026560, "bitnet_b1_58-3B": 1012104384,
@@ -28,7 +28,9 @@ FILE_BYTES = {
     "Falcon3-3B-Instruct-1.58bit": 2216723264, "Falcon3-7B-Instruct-1.58bit": 3273836672 + 98304,
     "Falcon3-10B-Instruct-1.58bit": 3986641664, "Falcon-E-1B-Instruct": 665203968,
     "Falcon-E-1B-Base": 665203968, "Falcon-E-3B-Instruct": 998784000, "Falcon-E-3B-Base": 998784000,
+    "bitnet-embedding-0.6b": 422680704, "bitnet-embedding-270m": 361291200,
 }
+VECTORS = {"bitnet-embedding-0.6b": 1024, "bitnet-embedding-270m": 640}
 
 
 def bnctl_path():
@@ -93,7 +95,10 @@ def test_without_a_daemon_it_measures_this_machine():
     assert guide["source"] == "machine" and guide["budget_bytes"] >= 0, guide
     assert {n: m["bytes"]["i2_s_file"] for n, m in models.items()} == FILE_BYTES
     for m in models.values():
-        assert m["repo"].endswith("/" + m["name"]) and m["stops"] and m["configured"] == []
+        assert m["repo"].endswith("/" + m["name"]) and m["configured"] == []
+        assert (m["kind"] == "embedding") == (m["name"] in VECTORS) == (m["stops"] == []), m
+        assert m.get("dimensions") == VECTORS.get(m["name"]), m
+        assert (m["kind"] == "chat") == m["chats"], m
         b = m["bytes"]
         if "kernel" in m:
             assert b["total"] == b["weights"] + b["vocabulary"] + b["scratch"] + b["kv"], m
@@ -105,7 +110,11 @@ def test_without_a_daemon_it_measures_this_machine():
             assert not m["fits"] and m["fits_context"] == 0 and m["kernels"] == []
         assert b["kv"] >= b["kv_per_token"] * m["context"]
     third = models["bitnet_b1_58-3B"]
-    assert "i2_s" not in third["kernels"] and third["chats"] is False
+    assert "i2_s" not in third["kernels"] and third["chats"] is False and third["kind"] == "text"
+    for name in VECTORS:
+        m = models[name]
+        assert m["kernels"] == ["i2_s"] and m["pooling"] == "last" and m["licence"] == "MIT", m
+        assert m["context"] == 32768, m
     assert models["bitnet-b1.58-2B-4T"]["kernels"][0] == "i2_s"
     assert models["bitnet-b1.58-2B-4T"]["licence"] == "MIT"
     assert "licence" not in models["Llama3-8B-1.58-100B-tokens"]  # its card names none
@@ -115,10 +124,11 @@ def test_a_pipe_gets_every_column_and_no_colours():
     done = run(NOWHERE, "models")
     assert done.returncode == 0 and done.stderr == "" and "\033" not in done.stdout, done
     head = done.stdout.splitlines()[0].split()
-    assert head == ["MODEL", "PARAMS", "MEMORY", "FITS", "KERNELS", "CONTEXT", "LICENCE"], head
+    assert head == ["MODEL", "FOR", "PARAMS", "MEMORY", "FITS", "KERNELS", "CONTEXT", "LICENCE"], head
     assert "a daemon would take of this machine" in done.stdout
-    for name in FILE_BYTES:
-        assert name in done.stdout
+    rows = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines()[1:16]}
+    assert rows.keys() == FILE_BYTES.keys()
+    assert {n for n, kind in rows.items() if kind == "embedding"} == VECTORS.keys(), rows
     quiet = run(NOWHERE, "models", "-q").stdout
     assert len(quiet.splitlines()) == len(FILE_BYTES) + 1
 
@@ -133,7 +143,7 @@ def test_a_narrow_terminal_gets_fewer_columns():
         heads[columns] = lines[0].split()
     assert heads[60] == ["MODEL", "PARAMS", "MEMORY", "FITS"], heads
     assert heads[80][-1] == "KERNELS" and heads[100][-1] == "CONTEXT", heads
-    assert heads[140][-1] == "LICENCE", heads
+    assert heads[140][-1] == "LICENCE" and heads[140][1] == "FOR", heads
 
 
 def test_with_a_daemon_it_measures_the_daemons_budget():
@@ -194,6 +204,9 @@ def test_one_model_is_told_in_full():
     one = ask(NOWHERE, "models", "falcon-e-1b")
     assert [m["name"] for m in one["models"]] == ["Falcon-E-1B-Instruct"]
     assert "<|im_end|>, <|end_of_text|>" in run(NOWHERE, "models", "falcon-e-1b").stdout
+    vectors = run(NOWHERE, "models", "embedding-270m").stdout
+    assert "640 numbers, pooled: last" in vectors and "microsoft/bitnet-embedding-270m" in vectors
+    assert "stops at" not in vectors and "chat template" not in vectors, vectors
     wrong = run(NOWHERE, "models", "bitnet-2c")
     assert wrong.returncode == 1 and "did you mean 'bitnet-2b'" in wrong.stderr, wrong
     wrong = run(NOWHERE, "models", "gpt-5")
@@ -209,7 +222,8 @@ def test_a_socket_that_was_named_must_answer():
 def test_recommendations_are_the_guides():
     wanted = {"testing": "bitnet_b1_58-large", "general": "bitnet-b1.58-2B-4T",
               "edge": "Falcon-E-1B-Instruct", "quality": "Falcon3-7B-Instruct-1.58bit",
-              "maximum": "Falcon3-10B-Instruct-1.58bit"}
+              "maximum": "Falcon3-10B-Instruct-1.58bit", "embedding": "bitnet-embedding-0.6b"}
+    verbs = {"testing": "bnctl run ", "embedding": "bnctl embed "}
     for use, name in wanted.items():
         answer = ask(NOWHERE, "recommend", "--use", use, "--ram", "64GiB")
         assert answer["model"]["name"] == answer["wanted"] == name and answer["found"], answer
@@ -217,8 +231,9 @@ def test_recommendations_are_the_guides():
         assert answer["commands"][0] == "bnctl pull " + answer["model"]["repo"]
         text = run(NOWHERE, "recommend", "-u", use, "--ram", "64 GiB").stdout
         assert name in text and "bnctl pull" in text and "- name: " + name.lower() in text, text
-        verb = "bnctl run" if use == "testing" else "bnctl chat"
-        assert verb + " " + name.lower() in text and "context:" not in text, text
+        command = verbs.get(use, "bnctl chat ") + name.lower()
+        assert command in text and "context:" not in text, text
+        assert answer["commands"][-1] == command, answer
 
 
 def test_what_fits_instead_is_said_with_bytes():
@@ -276,6 +291,26 @@ def test_what_it_says_is_what_the_daemon_reserves():
         assert guide["bitnet_b1_58-large"]["configured"] == ["l"]
         refused = run(d.socket, "chat", "l", stdin="hello\n")
         assert refused.returncode == 1 and "an instruct model" in refused.stderr, refused
+
+
+def test_what_it_says_of_vectors_is_what_the_daemon_reserves():
+    for preset, name in (("embedding-0.6b", "bitnet-embedding-0.6b"),
+                         ("embedding-270m", "bitnet-embedding-270m")):
+        path = make_model(preset, preset=preset)  # the true dimensions, random weights
+        with Daemon(config(models=[{"name": "v", "path": path}])) as d:
+            dry = ask(d.socket, "load", "v", "--dry-run")
+            m = by_name(ask(d.socket, "models"))[name]
+            said = m["bytes"]
+            assert 0 <= dry["bytes"]["weights"] - said["weights"] <= said["vocabulary"], (dry, said)
+            assert 0 <= dry["bytes"]["scratch"] - said["scratch"] <= 4096, (dry, said)
+            assert dry["bytes"]["kv"] == said["kv_per_token"] * m["context"], (dry, said)
+            assert run(d.socket, "load", "v").returncode == 0
+            assert ask(d.socket, "show", "v")["known"] == name
+            assert by_name(ask(d.socket, "models"))[name]["configured"] == ["v"]
+            answer = ask(d.socket, "recommend", "--use", "embedding", "--ram", "64GiB")
+            if answer["model"]["name"] == name:
+                assert answer["commands"] == ["bnctl embed v"], answer
+            assert run(d.socket, "embed", "v", "a text", "-q").returncode == 0
 
 
 def test_forbidden_kernels_are_refused_with_those_that_work():

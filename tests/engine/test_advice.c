@@ -34,10 +34,14 @@ static void bytes_are_those_the_engine_reserves(void **state)
 		const char *arch;
 		uint32_t layers, dim, ffn, heads, kv_heads;
 		bool tied, sub_norms;
+		const char *pooling; /* of vectors, whose heads are `head_dim` wide; or NULL */
+		uint32_t head_dim;
 	} shapes[] = {
-		{ "bitnet-b1.58", 2, 128, 256, 4, 2, true, true },
-		{ "bitnet", 3, 384, 640, 4, 4, true, true },
-		{ "llama", 1, 256, 448, 2, 1, false, false },
+		{ "bitnet-b1.58", 2, 128, 256, 4, 2, true, true, NULL, 0 },
+		{ "bitnet", 3, 384, 640, 4, 4, true, true, NULL, 0 },
+		{ "llama", 1, 256, 448, 2, 1, false, false, NULL, 0 },
+		{ "qwen3", 2, 256, 384, 4, 2, true, false, "last", 96 },
+		{ "gemma3", 3, 192, 320, 4, 1, true, false, "last", 64 },
 	};
 
 	(void)state;
@@ -46,7 +50,13 @@ static void bytes_are_those_the_engine_reserves(void **state)
 		const struct bn_model_options options = { .cpu = machine.cpu };
 		const struct bn_forward_config forward = { machine.rows, machine.outputs,
 							   machine.lanes };
-		struct bn_guide_model row = { .name = "x", .context = 256 };
+		struct bn_guide_model row = { .name = "x",
+					      .context = 256,
+					      .pooling = shapes[i].pooling };
+		const bool vectors = shapes[i].pooling != NULL;
+		const bool post = strcmp(shapes[i].arch, "gemma3") == 0;
+		const uint32_t head_dim =
+			vectors ? shapes[i].head_dim : shapes[i].dim / shapes[i].heads;
 		const struct bn_model_info *info;
 		struct bn_model_plan *plan;
 		struct bn_model *model;
@@ -55,6 +65,10 @@ static void bytes_are_those_the_engine_reserves(void **state)
 		struct bn_error err;
 
 		bn_tiny_default(&t);
+		if (vectors) {
+			bn_tiny_vectors(&t, shapes[i].arch);
+			t.vectors.head_dim = head_dim;
+		}
 		t.arch = shapes[i].arch;
 		t.layers = shapes[i].layers;
 		t.dim = shapes[i].dim;
@@ -63,9 +77,18 @@ static void bytes_are_those_the_engine_reserves(void **state)
 		t.kv_heads = shapes[i].kv_heads;
 		t.tied = shapes[i].tied;
 		t.sub_norms = shapes[i].sub_norms;
-		row.shape =
-			(struct bn_shape){ t.layers,        t.dim,   t.ffn,  t.heads,    t.kv_heads,
-					   t.dim / t.heads, t.vocab, t.tied, t.sub_norms };
+		row.shape = (struct bn_shape){ .layers = t.layers,
+					       .dim = t.dim,
+					       .ffn = t.ffn,
+					       .heads = t.heads,
+					       .kv_heads = t.kv_heads,
+					       .head_dim = head_dim,
+					       .vocab = t.vocab,
+					       .tied = t.tied,
+					       .sub_norms = t.sub_norms,
+					       .input_norms = vectors,
+					       .head_norms = vectors,
+					       .post_norms = post };
 		bn_enter_helper();
 		if (bn_model_open(&plan, rig_tiny(&t), &options, &err) != BN_OK) {
 			fail_msg("%s", err.text);
@@ -73,10 +96,11 @@ static void bytes_are_those_the_engine_reserves(void **state)
 		info = bn_model_plan_info(plan);
 		bn_advice_of(&row, &machine, &a);
 		assert_string_equal(a.kernel->name, info->kernel);
+		assert_int_equal(info->pooling != NULL, vectors);
 		assert_int_equal(a.position_bytes, info->kv_position_bytes);
 		assert_int_equal(a.kv_bytes,
-				 bn_kv_bytes(&(struct bn_kv_shape){ t.layers, t.kv_heads,
-								    t.dim / t.heads, BN_KV_F16 },
+				 bn_kv_bytes(&(struct bn_kv_shape){ t.layers, t.kv_heads, head_dim,
+								    BN_KV_F16 },
 					     256));
 		/* the steps' workspace, but for the struct that holds it */
 		assert_in_range(bn_forward_bytes(info, &forward) - a.scratch_bytes, 1, 4096);
@@ -163,8 +187,11 @@ static void the_advice_is_the_guides(void **state)
 		{ "quality", 1250, "Falcon3-7B-Instruct-1.58bit", "Falcon-E-3B-Instruct" },
 		{ "general", 900, "bitnet-b1.58-2B-4T", "Falcon-E-1B-Instruct" },
 		{ "edge", 640, "Falcon-E-1B-Instruct", "bitnet_b1_58-large" },
+		{ "embedding", 64 << 10, "bitnet-embedding-0.6b", "bitnet-embedding-0.6b" },
+		{ "embedding", 600, "bitnet-embedding-0.6b", "bitnet-embedding-270m" },
 		{ "testing", 200, "bitnet_b1_58-large", NULL },
 		{ "maximum", 100, "Falcon3-10B-Instruct-1.58bit", NULL },
+		{ "embedding", 100, "bitnet-embedding-0.6b", NULL },
 	};
 	enum bn_advice_use use;
 
@@ -192,10 +219,30 @@ static void the_advice_is_the_guides(void **state)
 					    answer.context * answer.chosen.position_bytes <=
 				    machine.budget_bytes);
 		} else {
-			assert_string_equal(answer.chosen.model->name, "bitnet_b1_58-large");
+			assert_string_equal(answer.chosen.model->name,
+					    use == BN_ADVICE_EMBEDDING ? "bitnet-embedding-270m"
+								       : "bitnet_b1_58-large");
 		}
 	}
 	assert_false(bn_advice_use_of("gaming", &use));
+}
+
+/* In any memory: who wants answers gets no model that has none, and who wants vectors no other. */
+static void vectors_are_advised_for_vectors_alone(void **state)
+{
+	(void)state;
+	for (unsigned u = 0; u < BN_ADVICE_USES; u++) {
+		for (uint64_t mib = 64; mib <= 64 << 10; mib += mib / 4) {
+			const struct bn_advice_machine machine = machine_of(mib * MIB);
+			struct bn_advice_answer answer;
+
+			(void)bn_advice_recommend((enum bn_advice_use)u, &machine, &answer);
+			assert_int_equal(answer.wanted.model->pooling != NULL,
+					 u == BN_ADVICE_EMBEDDING);
+			assert_int_equal(answer.chosen.model->pooling != NULL,
+					 u == BN_ADVICE_EMBEDDING);
+		}
+	}
 }
 
 #ifdef BN_HAVE_VOCABS
@@ -230,6 +277,7 @@ int main(void)
 		cmocka_unit_test(what_fits_is_the_longest_context_that_fits),
 		cmocka_unit_test(a_model_without_a_kernel_fits_nowhere),
 		cmocka_unit_test(the_advice_is_the_guides),
+		cmocka_unit_test(vectors_are_advised_for_vectors_alone),
 	};
 
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);

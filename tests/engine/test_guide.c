@@ -3,6 +3,7 @@
 
 #include "engine/chat.h"
 #include "engine/family.h"
+#include "engine/pooling.h"
 #include "kernels/cpu.h"
 #include "kernels/vec.h"
 
@@ -30,7 +31,7 @@ static bool is_template(const char *name)
 
 static void rows_are_complete_and_of_sound_shape(void **state)
 {
-	size_t n = 0;
+	size_t n = 0, n_vectors = 0;
 
 	(void)state;
 	for (const struct bn_guide_model *m; (m = bn_guide_at(n)) != NULL; n++) {
@@ -51,18 +52,32 @@ static void rows_are_complete_and_of_sound_shape(void **state)
 
 			assert_non_null(a);
 			assert_int_equal(a->sub_norms == BN_ALWAYS, s->sub_norms);
+			assert_int_equal(a->input_norms == BN_ALWAYS, s->input_norms);
+			assert_int_equal(a->head_norms == BN_ALWAYS, s->head_norms);
+			assert_int_equal(a->post_norms == BN_ALWAYS, s->post_norms);
+			assert_int_equal(a->embeds, m->pooling != NULL);
 		}
-		assert_int_equal(s->heads * s->head_dim, s->dim);
+		if (m->pooling == NULL) {
+			assert_int_equal(s->heads * s->head_dim, s->dim);
+			assert_non_null(m->stops[0]);
+		} else {
+			/* Heads of a width of their own; nothing that an answer needs. */
+			assert_true(s->heads * s->head_dim > s->dim);
+			assert_null(m->stops[0]);
+			assert_string_equal(m->template, "none");
+			assert_string_equal(m->pooling, bn_pooling_name(BN_POOL_LAST));
+			n_vectors++;
+		}
 		assert_int_equal(s->heads % s->kv_heads, 0);
 		assert_true(s->heads / s->kv_heads <= BN_GROUP_MAX);
 		assert_true(s->head_dim <= BN_HEAD_DIM_MAX);
 		assert_true(m->context >= 2048);
 		assert_non_null(m->tokenizer);
 		assert_true(is_template(m->template));
-		assert_non_null(m->stops[0]);
 		assert_null(m->stops[BN_GUIDE_STOPS_MAX - 1]);
 	}
-	assert_int_equal(n, 13);
+	assert_int_equal(n, 15);
+	assert_int_equal(n_vectors, 2);
 	assert_null(bn_guide_find("gpt-5"));
 	assert_ptr_equal(bn_guide_find("BITNET-2b"), bn_guide_at(0));
 }
@@ -113,6 +128,16 @@ static void files_are_recognised_by_dimensions_and_name(void **state)
 			 bn_guide_find("falcon3-7b"));
 	s.vocab = 131073;
 	assert_string_equal(recognised(&s, "llama", "", false), "");
+
+	/* the two that make vectors, whose norms the reader of a file does not tell */
+	s = bn_guide_find("embedding-0.6b")->shape;
+	s.tied = s.input_norms = s.head_norms = false;
+	assert_string_equal(recognised(&s, "qwen3", "BitNet embedding 0.6B", true),
+			    "bitnet-embedding-0.6b");
+	assert_string_equal(recognised(&s, "gemma3", "", false), "");
+	s = bn_guide_find("embedding-270m")->shape;
+	assert_string_equal(recognised(&s, "gemma3", "", false), "bitnet-embedding-270m");
+	assert_string_equal(recognised(&s, "qwen3", "", false), "");
 }
 
 static void names_are_found_in_what_people_write(void **state)
@@ -128,19 +153,20 @@ static void names_are_found_in_what_people_write(void **state)
 	assert_null(bn_guide_named(STR("")));
 }
 
-/* The head of the design paper "models". */
+/* The head of the design paper "models"; the two that make vectors, see guide.c. */
 static void the_matrix_is_the_published_one(void **state)
 {
 	(void)state;
 	for (size_t i = 0; bn_guide_at(i) != NULL; i++) {
 		const struct bn_guide_model *m = bn_guide_at(i);
 		const bool is_3b = strcmp(m->name, "bitnet_b1_58-3B") == 0;
+		const bool embeds = m->pooling != NULL;
 
 		assert_int_equal(bn_guide_allows(m, BN_GUIDE_X86, BN_GUIDE_I2S), !is_3b);
 		assert_int_equal(bn_guide_allows(m, BN_GUIDE_ARM, BN_GUIDE_I2S), !is_3b);
 		assert_false(bn_guide_allows(m, BN_GUIDE_X86, BN_GUIDE_TL1));
-		assert_true(bn_guide_allows(m, BN_GUIDE_ARM, BN_GUIDE_TL1));
-		assert_true(bn_guide_allows(m, BN_GUIDE_X86, BN_GUIDE_TL2));
+		assert_int_equal(bn_guide_allows(m, BN_GUIDE_ARM, BN_GUIDE_TL1), !embeds);
+		assert_int_equal(bn_guide_allows(m, BN_GUIDE_X86, BN_GUIDE_TL2), !embeds);
 		assert_false(bn_guide_allows(m, BN_GUIDE_ARM, BN_GUIDE_TL2));
 	}
 	assert_true(bn_guide_allows(NULL, BN_GUIDE_OTHER, BN_GUIDE_I2S));
@@ -196,6 +222,7 @@ static void a_forbidden_kernel_is_refused_with_those_that_work(void **state)
 {
 	const struct bn_guide_model *m = bn_guide_find("bitnet-3b");
 	const struct bn_guide_model *general = bn_guide_find("bitnet-2b");
+	const struct bn_guide_model *vectors = bn_guide_find("embedding-0.6b");
 	static const struct {
 		uint64_t cpu;
 		const char *good, *bad, *processor;
@@ -250,6 +277,16 @@ static void a_forbidden_kernel_is_refused_with_those_that_work(void **state)
 		bn_guide_list(general, &general->shape, sides[i].cpu, list, sizeof(list));
 		assert_non_null(strstr(list, "i2s.scalar"));
 		assert_null(strstr(list, sides[i].bad));
+		/* tables of any side for models that make vectors, whatever this binary has */
+		assert_int_equal(
+			bn_guide_choose(vectors, &vectors->shape, sides[i].cpu, good, &k, &err),
+			BN_E_KERNEL);
+		assert_non_null(strstr(err.text, "bitnet-embedding-0.6b"));
+		assert_non_null(strstr(err.text, "i2_s (i2s."));
+		assert_int_equal(
+			bn_guide_choose(vectors, &vectors->shape, sides[i].cpu, "auto", &k, &err),
+			BN_OK);
+		assert_int_equal(k, BN_GUIDE_I2S);
 	}
 }
 

@@ -38,6 +38,10 @@ static void files_have_exactly_the_published_bytes(void **state)
 		  3986641664, 163840 },
 		{ "Falcon-E-1B-Instruct", 0, 1585446912, 1719764992, 49, 2, 168, 665203968, 24576 },
 		{ "Falcon-E-3B-Instruct", 0, 2919235584, 3053586432, 65, 2, 224, 998784000, 32768 },
+		/* F32 norms, as ours has them; in bitnet.cpp's they are F16 */
+		{ "bitnet-embedding-0.6b", 0, 440401920, 596336640, 309, 1, 196, 422680704,
+		  114688 },
+		{ "bitnet-embedding-270m", 0, 100270080, 268211072, 235, 1, 126, 361291200, 18432 },
 	};
 
 	(void)state;
