@@ -280,7 +280,7 @@ static void print_help(const struct bn_term *t)
 		snprintf(left, sizeof(left), "%s %s", commands[i]->name, commands[i]->operands);
 		fprintf(t->to, "    %-22s %s\n", left, commands[i]->summary);
 	}
-	fprintf(t->to, "\n%sOptions of every verb%s\n", bold, plain);
+	fprintf(t->to, "\n%sOptions of every verb but convert%s\n", bold, plain);
 	print_options(t, common);
 	fprintf(t->to,
 		"\n%sExamples%s\n"
@@ -355,10 +355,18 @@ int bn_ctl_connect(struct bn_ctl *ctl)
 	return status == BN_CLIENT_OK ? BN_EXIT_OK : bn_ctl_report(ctl, status, NULL);
 }
 
-/* What a user can do about an error of the daemon, or NULL when the sentence says it all. */
-static const char *way_out(int code)
+/* True of a request that no waiting and no unloading would make fit. */
+static bool never_fits(const struct bn_client_reply *reply)
 {
-	switch (code) {
+	return reply->code == 507 &&
+	       bn_client_get_int(bn_client_get(reply->data, "need_bytes"), 0) >
+		       bn_client_get_int(bn_client_get(reply->data, "budget_bytes"), INT64_MAX);
+}
+
+/* What a user can do about an error of the daemon, or NULL when the sentence says it all. */
+static const char *way_out(const struct bn_client_reply *reply)
+{
+	switch (reply->code) {
 	case 403:
 		return "ask the admin for the right in bnd.yaml (access), or use an own daemon";
 	case 404:
@@ -367,15 +375,17 @@ static const char *way_out(int code)
 	case 503:
 		return "try again in a moment";
 	case 507:
-		return "`bnctl ps` shows who holds the memory; `bnctl unload` frees it";
+		return never_fits(reply) ? NULL
+					 : "`bnctl ps` shows who holds the memory; `bnctl unload` "
+					   "frees it";
 	default:
 		return NULL;
 	}
 }
 
-static int exit_code(int code)
+static int exit_code(const struct bn_client_reply *reply)
 {
-	switch (code) {
+	switch (reply->code) {
 	case 403:
 		return BN_EXIT_DENIED;
 	case 400:
@@ -383,8 +393,9 @@ static int exit_code(int code)
 		return BN_EXIT_USAGE;
 	case 429:
 	case 503:
-	case 507:
 		return BN_EXIT_RETRY;
+	case 507:
+		return never_fits(reply) ? BN_EXIT_FAILED : BN_EXIT_RETRY;
 	default:
 		return BN_EXIT_FAILED;
 	}
@@ -394,7 +405,7 @@ static int report_refused(struct bn_ctl *ctl, const struct bn_client_reply *repl
 {
 	struct bn_client_iter it = bn_client_iterate(bn_client_get(reply->data, "suggestions"));
 	struct bn_client_value v;
-	const char *advice = way_out(reply->code);
+	const char *advice = way_out(reply);
 
 	bn_ctl_complain(ctl, "%.*s", (int)reply->message.n, reply->message.at);
 	while (bn_client_next(&it, NULL, &v)) {
@@ -405,7 +416,7 @@ static int report_refused(struct bn_ctl *ctl, const struct bn_client_reply *repl
 	if (advice != NULL && !ctl->quiet) {
 		bn_ctl_complain(ctl, "%s", advice);
 	}
-	return exit_code(reply->code);
+	return exit_code(reply);
 }
 
 int bn_ctl_report(struct bn_ctl *ctl, enum bn_client_status status,
@@ -420,11 +431,17 @@ int bn_ctl_report(struct bn_ctl *ctl, enum bn_client_status status,
 		return report_refused(ctl, reply);
 	case BN_CLIENT_UNREACHABLE:
 		bn_ctl_complain(ctl, "%s", text);
-		if (ctl->client != NULL && bn_client_path(ctl->client)[0] != '\0') {
-			bn_ctl_complain(ctl,
-					"is bnd running? `systemctl status bnd`, or start your "
-					"own with `bnd &`; --socket names another socket");
+		if (ctl->client == NULL || bn_client_path(ctl->client)[0] == '\0') {
+			return BN_EXIT_UNAVAILABLE;
 		}
+		if (access(bn_client_path(ctl->client), W_OK) != 0 && errno == EACCES) {
+			bn_ctl_complain(ctl,
+					"you may not use it: `sudo usermod -aG bnd USER` and a new "
+					"login let you, or start your own with `bnd &`");
+			return BN_EXIT_DENIED;
+		}
+		bn_ctl_complain(ctl, "is bnd running? `systemctl status bnd`, or start your own "
+				     "with `bnd &`; --socket names another socket");
 		return BN_EXIT_UNAVAILABLE;
 	case BN_CLIENT_DISCONNECTED:
 		bn_ctl_complain(ctl, "%s", text);
@@ -474,8 +491,9 @@ static int check_operands(struct bn_ctl *ctl)
 		return BN_EXIT_USAGE;
 	}
 	if (c->max_operands >= 0 && ctl->n_operands > c->max_operands) {
-		bn_ctl_complain(ctl, "'%s' is one word too many; usage: bnctl %s %s",
-				ctl->operands[c->max_operands], c->name, c->operands);
+		bn_ctl_complain(ctl, "'%s' is one word too many; usage: bnctl %s%s%s",
+				ctl->operands[c->max_operands], c->name,
+				c->operands[0] != '\0' ? " " : "", c->operands);
 		return BN_EXIT_USAGE;
 	}
 	return BN_EXIT_OK;

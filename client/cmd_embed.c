@@ -2,6 +2,7 @@
  * The verb embed: vectors of texts, or how near texts are to the first one.
  */
 #include "client/bnctl.h"
+#include "client/json.h"
 
 #include <errno.h>
 #include <math.h>
@@ -18,7 +19,8 @@ enum {
 /* What is printed as it comes. */
 struct output {
 	bool similar;
-	float *first; /* [dim] the vector of the first text of all */
+	json_t *cosines; /* kept to be one document at the end; NULL: lines */
+	float *first;    /* [dim] the vector of the first text of all */
 	uint32_t dim;
 };
 
@@ -59,6 +61,9 @@ static bool print_similarity(struct output *o, struct bn_client_text bytes, cons
 	}
 	for (uint32_t i = 0; i < dim && i < o->dim; i++) {
 		dot += (double)o->first[i] * (double)number_at(bytes, i);
+	}
+	if (o->cosines != NULL) {
+		return json_array_append_new(o->cosines, json_real(dot)) == 0;
 	}
 	printf("%7.4f  %s\n", dot, text);
 	return true;
@@ -149,6 +154,26 @@ static int embed_json(struct bn_ctl *ctl, char *const *texts, size_t n)
 	return code;
 }
 
+/* The model and the cosine of each text, in their order. */
+static int similar_json(struct bn_ctl *ctl, struct output *o, char *const *texts, size_t n)
+{
+	int code;
+
+	o->cosines = json_array();
+	if (o->cosines == NULL) {
+		bn_ctl_complain(ctl, "no memory for the cosines");
+		return BN_EXIT_SOFTWARE;
+	}
+	code = embed_all(ctl, o, texts, n);
+	if (code == BN_EXIT_OK &&
+	    !bn_json_put(ctl->out.to, json_pack("{s:s, s:O}", "model", ctl->operands[0], "similar",
+						o->cosines))) {
+		code = BN_EXIT_IO;
+	}
+	json_decref(o->cosines);
+	return code;
+}
+
 /* --- standard input -------------------------------------------------------------------------- */
 
 struct lines {
@@ -172,7 +197,7 @@ static bool keep_line(struct lines *l, char *line)
 	return true;
 }
 
-/* Each line that is not empty is a text. */
+/* Each line is a text, also an empty one: the n-th vector belongs to the n-th line. */
 static int read_lines(struct bn_ctl *ctl, struct lines *l)
 {
 	char *line = NULL;
@@ -191,7 +216,10 @@ static int read_lines(struct bn_ctl *ctl, struct lines *l)
 			bn_ctl_complain(ctl, "line %zu is longer than %d MiB", l->n + 1,
 					LINE_MAX_BYTES >> 20);
 			code = BN_EXIT_NO_INPUT;
-		} else if (got > 0) {
+		} else if (strlen(line) != (size_t)got) {
+			bn_ctl_complain(ctl, "line %zu has a zero byte: it is no text", l->n + 1);
+			code = BN_EXIT_NO_INPUT;
+		} else {
 			char *copy = strdup(line);
 
 			if (copy == NULL || !keep_line(l, copy)) {
@@ -229,7 +257,9 @@ static int run_embed(struct bn_ctl *ctl)
 		n = l.n;
 	}
 	if (code == BN_EXIT_OK) {
-		code = ctl->json ? embed_json(ctl, texts, n) : embed_all(ctl, &o, texts, n);
+		code = !ctl->json  ? embed_all(ctl, &o, texts, n)
+		       : o.similar ? similar_json(ctl, &o, texts, n)
+				   : embed_json(ctl, texts, n);
 	}
 	for (size_t i = 0; i < l.n; i++) {
 		free(l.at[i]);
@@ -241,9 +271,9 @@ static int run_embed(struct bn_ctl *ctl)
 
 static const struct bn_ctl_option embed_options[] = {
 	{ 's', "similar", BN_CTL_FLAG, NULL, NULL, false,
-	  "Print how near each text is to the first (cosine, -1..1) instead of vectors." },
+	  "Print the cosine of each text to the first instead." },
 	{ 't', "truncate", BN_CTL_FLAG, NULL, "truncate", false,
-	  "Cut texts that are longer than the context instead of failing." },
+	  "Cut texts longer than the context." },
 	{ 0, "priority", BN_CTL_TEXT, "CLASS", "priority", false, "interactive, normal or batch." },
 	{ 0, NULL, BN_CTL_FLAG, NULL, NULL, false, NULL },
 };

@@ -6,6 +6,7 @@
 #include "client/hub_name.h"
 #include "client/pull.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -29,20 +30,29 @@ static bool number(struct bn_ctl *ctl, const char *name, unsigned min, unsigned 
 	return true;
 }
 
-/* It becomes part of a file name: bn-convert decides whether it is one of its words. */
-static bool word(struct bn_ctl *ctl, const char *name, const char **value)
+/* One of bn-convert's words: it would say no itself, but after gigabytes have come. */
+static bool word(struct bn_ctl *ctl, const char *name, const char *const *words, const char **value)
 {
-	enum { WORD_MAX = 32 };
+	char list[64] = "";
 
 	*value = bn_ctl_option(ctl, name);
-	if (*value != NULL &&
-	    ((*value)[0] == '\0' || strlen(*value) > WORD_MAX ||
-	     strspn(*value, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(*value))) {
-		bn_ctl_complain(ctl, "--%s: '%s' is none; `bnctl convert --help` lists them", name,
-				*value);
-		return false;
+	if (*value == NULL) {
+		return true;
 	}
-	return true;
+	for (size_t i = 0; words[i] != NULL; i++) {
+		const size_t n = strlen(list);
+
+		if (strcmp(*value, words[i]) == 0) {
+			return true;
+		}
+		snprintf(list + n, sizeof(list) - n, "%s%s",
+			 i == 0                 ? ""
+			 : words[i + 1] != NULL ? ", "
+						: " or ",
+			 words[i]);
+	}
+	bn_ctl_complain(ctl, "--%s: '%s' is none of %s", name, *value, list);
+	return false;
 }
 
 static const char *or_else(const char *text, const char *other)
@@ -52,6 +62,8 @@ static const char *or_else(const char *text, const char *other)
 
 static int run_pull(struct bn_ctl *ctl)
 {
+	static const char *const kernels[] = { "i2_s", "tl1", "tl2", "auto", NULL };
+	static const char *const embeddings[] = { "f16", "q8_0", "q6_k", "keep", NULL };
 	struct bn_pull_options o = {
 		.to = bn_ctl_option(ctl, "to"),
 		.keep_source = bn_ctl_option(ctl, "keep-source") != NULL,
@@ -69,7 +81,8 @@ static int run_pull(struct bn_ctl *ctl)
 
 	if (!number(ctl, "stall", 1, STALL_MAX_S, &o.stall_s) ||
 	    !number(ctl, "retries", 0, RETRIES_MAX, &o.retries) ||
-	    !word(ctl, "kernel", &o.kernel) || !word(ctl, "embedding", &o.embedding)) {
+	    !word(ctl, "kernel", kernels, &o.kernel) ||
+	    !word(ctl, "embedding", embeddings, &o.embedding)) {
 		return BN_EXIT_USAGE;
 	}
 	if (bn_hub_name_parse(&o.name, ctl->operands[0], bn_ctl_option(ctl, "revision"),

@@ -1,5 +1,7 @@
 #include "client/facts.h"
 
+#include "client/json.h"
+
 #include <ctype.h>
 #include <string.h>
 
@@ -156,9 +158,5 @@ json_t *bn_facts_survey(const struct bn_survey *s)
 
 int bn_facts_print(struct bn_ctl *ctl, json_t *value)
 {
-	const bool ok = json_dumpf(value, ctl->out.to, JSON_INDENT(2)) == 0 &&
-			fputc('\n', ctl->out.to) != EOF;
-
-	json_decref(value);
-	return ok ? BN_EXIT_OK : BN_EXIT_IO;
+	return bn_json_put(ctl->out.to, value) ? BN_EXIT_OK : BN_EXIT_IO;
 }

@@ -128,3 +128,12 @@ bool bn_json_print(FILE *to, struct bn_client_value v, bool compact)
 	json_decref(json);
 	return fputc('\n', to) != EOF && ok;
 }
+
+bool bn_json_put(FILE *to, json_t *document)
+{
+	const bool ok = document != NULL && json_dumpf(document, to, JSON_INDENT(2)) == 0 &&
+			fputc('\n', to) != EOF;
+
+	json_decref(document);
+	return ok;
+}

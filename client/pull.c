@@ -13,6 +13,7 @@
 #include "client/download.h"
 #include "client/gather.h"
 #include "client/hub.h"
+#include "client/json.h"
 #include "client/meter.h"
 #include "client/record.h"
 #include "client/store.h"
@@ -419,11 +420,8 @@ static int print_json(struct pull *p, const char *model, const char *path, bool 
 				path, "repo", p->wish.repo, "commit", p->wish.commit, "bytes",
 				(json_int_t)p->wish.size, "sha256", p->wish.digest.hex, "converted",
 				(int)p->wish.converted, "was_here", (int)was_here);
-	const bool ok = out != NULL && json_dumpf(out, p->ctl->out.to, JSON_INDENT(2)) == 0 &&
-			fputc('\n', p->ctl->out.to) != EOF;
 
-	json_decref(out);
-	return ok ? BN_EXIT_OK : BN_EXIT_IO;
+	return bn_json_put(p->ctl->out.to, out) ? BN_EXIT_OK : BN_EXIT_IO;
 }
 
 static int print_result(struct pull *p, bool was_here)
@@ -435,15 +433,20 @@ static int print_result(struct pull *p, bool was_here)
 	bn_record_model_name(model, p->o->name.repo);
 	if (!p->ctl->quiet) {
 		bn_term_progress_end(&p->ctl->err);
-		fprintf(p->ctl->err.to, "%s %s (%s)\n%s\n",
+		fprintf(p->ctl->err.to, "%s %s (%s)\n",
 			was_here ? "Already here and verified:" : "Saved and verified:", path,
-			bn_term_bytes(size, sizeof(size), (int64_t)p->wish.size),
-			p->o->is_root ? "For /etc/bnd/bnd.yaml, then `systemctl reload bnd`:"
-				      : "For the bnd.yaml of your bnd, then let it reload:");
+			bn_term_bytes(size, sizeof(size), (int64_t)p->wish.size));
 		fflush(p->ctl->err.to);
 	}
 	if (p->ctl->json) {
 		return print_json(p, model, path, was_here);
+	}
+	if (!p->ctl->quiet) {
+		fputs(p->o->is_root ? "For /etc/bnd/bnd.yaml, then `systemctl reload bnd`:\n"
+				    : "For the bnd.yaml of your bnd, then let it reload "
+				      "(`pkill -HUP -x bnd`):\n",
+		      p->ctl->err.to);
+		fflush(p->ctl->err.to);
 	}
 	bn_record_print_yaml(p->ctl->out.to, model, path);
 	return BN_EXIT_OK;
@@ -458,6 +461,12 @@ static enum bn_status run(struct pull *p, bool *was_here, struct bn_error *err)
 	}
 	if (p->choice.kind == BN_HUB_UNDECIDED) {
 		return fail_undecided(p, err);
+	}
+	if (p->choice.kind == BN_HUB_CHECKPOINT && p->o->embedding != NULL &&
+	    strcmp(p->o->embedding, "keep") == 0) {
+		return bn_fail(err, BN_E_INVALID,
+			       "--embedding keep is for GGUF files and this is a checkpoint: take "
+			       "f16, q8_0 or q6_k");
 	}
 	p->convert = p->choice.kind == BN_HUB_CHECKPOINT || p->o->kernel != NULL ||
 		     p->o->embedding != NULL;

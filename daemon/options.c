@@ -40,8 +40,8 @@ void bn_options_help(FILE *to)
 	      "       bnd --check-config [FILE]        say what is wrong with a configuration\n"
 	      "       bnd --print-config               print the settings in effect\n"
 	      "\n"
-	      "  -c, --config FILE     settings; without it /etc/bnd/bnd.yaml for root, else\n"
-	      "                        $XDG_CONFIG_HOME/bnd/bnd.yaml\n"
+	      "  -c, --config FILE     settings; without it $XDG_CONFIG_HOME/bnd/bnd.yaml,\n"
+	      "                        and for root " BN_CONFIG_FOLDER "/bnd.yaml\n"
 	      "      --socket PATH     where clients connect, whatever the configuration says\n"
 	      "  -t, --check-config [FILE]\n"
 	      "                        check and exit: 0 if all is well, else 78 and each mistake\n"
@@ -55,7 +55,7 @@ void bn_options_help(FILE *to)
 	      "SIGTERM lets running requests finish (shutdown.drain_timeout), a second one does\n"
 	      "not; SIGINT stops at once; SIGHUP reads the configuration again.\n"
 	      "\n"
-	      "Talk to it with bnctl(1): bnctl run MODEL \"Once upon a time\"\n",
+	      "Talk to it with bnctl: bnctl run MODEL \"Once upon a time\"\n",
 	      to);
 }
 
@@ -72,7 +72,7 @@ static bool default_config(char *out, size_t size)
 	const char *home = getenv("HOME");
 
 	if (geteuid() == 0) {
-		return join(out, size, "/etc/bnd", "bnd.yaml");
+		return join(out, size, BN_CONFIG_FOLDER, "bnd.yaml");
 	}
 	if (folder != NULL && folder[0] == '/') {
 		return join(out, size, folder, "bnd/bnd.yaml");
@@ -80,7 +80,7 @@ static bool default_config(char *out, size_t size)
 	if (home != NULL && home[0] == '/') {
 		return join(out, size, home, ".config/bnd/bnd.yaml");
 	}
-	return join(out, size, "/etc/bnd", "bnd.yaml");
+	return join(out, size, BN_CONFIG_FOLDER, "bnd.yaml");
 }
 
 enum bn_status bn_options_socket(char *path, size_t size, struct bn_error *err)

@@ -524,9 +524,10 @@ static enum bn_status check_kind(const struct bn_recipe *r, const struct bn_mode
 	}
 	return bn_fail(
 		err, BN_E_NOT_SUPPORTED, "%s",
-		embeds ? "the model makes embeddings and generates no text: call embeddings"
-		       : "the model generates text and makes no embeddings: call completions "
-			 "or chat.completions, or name another model");
+		embeds ? "the model makes embeddings and generates no text: use embeddings "
+			 "(bnctl embed), or name another model"
+		       : "the model generates text and makes no embeddings: use completions "
+			 "(bnctl run) or chat.completions (bnctl chat), or name another model");
 }
 
 enum bn_status bn_recipe_prepare(struct bn_recipe *r, const struct bn_model *model,

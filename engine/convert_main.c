@@ -4,6 +4,7 @@
  */
 #include "engine/checkpoint.h"
 #include "engine/convert.h"
+#include "engine/convert_out.h"
 #include "engine/guide.h"
 #include "engine/kv.h"
 #include "engine/reencode.h"
@@ -11,6 +12,7 @@
 #include "proto/error.h"
 #include "proto/role.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -282,12 +284,15 @@ static int convert(const struct bn_checkpoint *c, struct arguments *a)
 			   : bn_reencode(a->source, a->output, &a->convert, &a->tiles, &r, &err);
 	clear(&bar);
 	if (status != BN_OK) {
-		const int code = complain(c != NULL ? a->output : a->source, status, &err);
+		/* A source that can be read leaves the file that is being made. */
+		const bool making = c != NULL || ((status == BN_E_IO || status == BN_E_CONFLICT) &&
+						  access(a->source, R_OK) == 0);
+		const int code = complain(making ? a->output : a->source, status, &err);
 
 		if (status == BN_E_CANCELLED) {
 			return SIGNAL_EXIT + (int)interrupted;
 		}
-		return status == BN_E_IO && c != NULL ? EX_CANTCREAT : code;
+		return status == BN_E_IO && making ? EX_CANTCREAT : code;
 	}
 	if (!a->quiet) {
 		tell_result(a, &r, (double)(now_ms() - start) / 1000.0);
@@ -325,12 +330,27 @@ static int run_folder(struct arguments *a)
 	return code;
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+	const size_t n = strlen(text), m = strlen(end);
+
+	return n >= m && strcmp(text + n - m, end) == 0;
+}
+
 static int run(struct arguments *a)
 {
 	struct stat st;
 
-	if (stat(a->source, &st) != 0 || !S_ISREG(st.st_mode)) {
+	if (stat(a->source, &st) != 0) {
+		fprintf(stderr, "bn-convert: %s: %s\n", a->source, strerror(errno));
+		return EX_NOINPUT;
+	}
+	if (!S_ISREG(st.st_mode)) {
 		return run_folder(a);
+	}
+	if (ends_with(a->source, ".safetensors") || ends_with(a->source, ".json")) {
+		return usage("a model is its whole folder; give that, not one file of it:",
+			     a->source);
 	}
 	if (a->info || a->checkpoint.assume_latent) {
 		return usage("--info and --ternarize are for folders, not for the file", a->source);
@@ -372,6 +392,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 		{ "version", no_argument, NULL, VERSION },
 		{ NULL, 0, NULL, 0 },
 	};
+	enum bn_ggml_type format;
 	struct bn_error err;
 	int c;
 
@@ -382,6 +403,10 @@ static int parse(int argc, char **argv, struct arguments *a)
 			break;
 		case KERNEL:
 			a->convert.kernel = optarg;
+			if (bn_convert_out_format(&format, optarg, &err) != BN_OK) {
+				fprintf(stderr, "bn-convert: --kernel: %s\n", err.text);
+				return EX_USAGE;
+			}
 			break;
 		case EMBEDDING:
 			a->keep = strcmp(optarg, "keep") == 0;

@@ -97,12 +97,20 @@ bool bn_convert_out_put_tiles(struct bn_gguf_writer *w, const struct bn_verify_t
 static enum bn_status check_room(const char *path, uint64_t bytes, struct bn_error *err)
 {
 	char *copy = strdup(path);
+	const char *folder;
 	struct statvfs fs;
 	uint64_t room;
 
-	if (copy == NULL || statvfs(dirname(copy), &fs) != 0) {
+	if (copy == NULL) {
+		return bn_fail(err, BN_E_MEMORY, "no memory for a path");
+	}
+	folder = dirname(copy);
+	if (access(folder, W_OK | X_OK) != 0 || statvfs(folder, &fs) != 0) {
+		const enum bn_status status = bn_fail(
+			err, BN_E_IO, "cannot create a file in the folder '%s': %m", folder);
+
 		free(copy);
-		return BN_OK; /* the writer will say what is wrong with the folder */
+		return status;
 	}
 	free(copy);
 	room = (uint64_t)fs.f_bavail * fs.f_frsize;
@@ -157,8 +165,13 @@ enum bn_status bn_convert_out_make(const char *path, const struct bn_convert_opt
 {
 	struct verifying v = { options, r->data_bytes, err };
 	enum bn_status status;
+	struct stat st;
 	char *part;
 
+	if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+		return bn_fail(err, BN_E_CONFLICT, "'%s' is a folder: give the name of a file",
+			       path);
+	}
 	if (!options->force && access(path, F_OK) == 0) {
 		return bn_fail(err, BN_E_CONFLICT, "'%s' is there already; --force replaces it",
 			       path);

@@ -94,7 +94,7 @@ static void options_find_the_files_of_the_system_or_of_a_user(void **state)
 	assert_false(o.config_given);
 	assert_int_equal(bn_options_socket(path, sizeof(path), &err), BN_OK);
 	if (geteuid() == 0) {
-		assert_string_equal(o.config, "/etc/bnd/bnd.yaml");
+		assert_string_equal(o.config, BN_CONFIG_FOLDER "/bnd.yaml");
 		assert_string_equal(path, "/run/bnd/bnd.sock");
 	} else {
 		assert_string_equal(o.config, "/cfg/bnd/bnd.yaml");

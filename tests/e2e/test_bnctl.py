@@ -78,6 +78,17 @@ def test_options_reach_the_request():
         assert wrong.returncode == 64 and "top_p" in wrong.stderr and "1.7" in wrong.stderr, wrong
 
 
+def test_a_socket_for_others_is_told_from_none():
+    with Daemon(config()) as d:
+        os.chmod(d.socket, 0)
+        stranger = {"user": 65534} if os.geteuid() == 0 else {}
+        if stranger and not os.stat(bnctl_path()).st_mode & 1:
+            raise Skip("nobody may run bnctl here")
+        done = subprocess.run([bnctl_path(), "ls", "--socket", d.socket], capture_output=True,
+                              text=True, **stranger)
+        assert done.returncode == 77 and "usermod" in done.stderr, done
+
+
 def test_mistakes_are_explained_and_have_their_codes():
     with Daemon(config()) as d:
         cases = [

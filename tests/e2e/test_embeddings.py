@@ -123,7 +123,7 @@ def test_each_kind_of_model_refuses_what_the_other_does():
         assert "generates no text" in error.text, error.text
         error = fails(501, c.call, "chat.completions", {
             "model": "gemma", "messages": [{"role": "user", "content": "a"}]})
-        assert "call embeddings" in error.text, error.text
+        assert "bnctl embed" in error.text, error.text
         assert c.call("models.show", {"model": "qwen"})["pooling"] == "last"
         assert c.call("models.show", {"model": "gemma"})["pooling"] == "mean"
         assert "pooling" not in c.call("models.show", {"model": "text"})
@@ -188,7 +188,7 @@ def test_bnctl_prints_vectors_lines_and_similarities():
                                   text=True, env=env, timeout=30 * SLOW)
 
         wanted = [floats(v) for v in embed(c, "qwen", ["one", "two"])["data"]]
-        for got in (run("qwen", "one", "two"), run("qwen", stdin="one\n\ntwo\n"),
+        for got in (run("qwen", "one", "two"), run("qwen", stdin="one\ntwo\n"),
                     run("qwen", "-", stdin="one\r\ntwo")):
             assert got.returncode == 0 and got.stderr == "", got
             lines = [[float(x) for x in line.split()] for line in got.stdout.splitlines()]
@@ -202,7 +202,14 @@ def test_bnctl_prints_vectors_lines_and_similarities():
         cosine = sum(a * b for a, b in zip(*wanted))
         assert abs(float(table[0][0]) - 1) < 1e-4 and abs(float(table[1][0]) - cosine) < 1e-3
         assert run("text", "one").returncode == 1
-        assert run("qwen", stdin="\n\n").returncode == 66
+        gap = run("qwen", stdin="one\n\ntwo").stdout.splitlines()
+        assert len(gap) == 3, "the n-th vector belongs to the n-th line"
+        assert run("qwen", stdin="").returncode == 66
+        zero = run("qwen", stdin="one\ntw\0o\n")
+        assert zero.returncode == 66 and "line 2" in zero.stderr, zero
+        told = json.loads(run("qwen", "one", "two", "one", "--similar", "--json").stdout)
+        assert told["model"] == "qwen" and len(told["similar"]) == 3, told
+        assert abs(told["similar"][1] - cosine) < 1e-5 and abs(told["similar"][2] - 1) < 1e-5, told
         cut = run("qwen", "short", "word " * 400, "--truncate")
         assert cut.returncode == 0 and "text 2 " in cut.stderr, cut
         many = run("qwen", stdin="".join("line %d\n" % i for i in range(600)))

@@ -4,6 +4,7 @@
 import os
 import random
 import shutil
+import subprocess
 import threading
 import time
 
@@ -177,6 +178,10 @@ def test_model_that_can_never_fit_is_refused_with_numbers():
                 "nobody leaves for one who cannot come"
             dry = c.call("models.load", {"model": "big", "dry_run": True})
             assert dry["fits"] is False and dry["bytes"]["weights"] > 100 << 20
+            told = subprocess.run([harness.tool("BN_BNCTL", "client", "bnctl"), "load", "big",
+                                   "--socket", d.socket], capture_output=True, text=True)
+            assert told.returncode == 1 and "memory.budget" in told.stderr, told
+            assert "unload" not in told.stderr, "no unloading would help"
 
 
 def test_context_that_can_never_fit_is_refused_at_once():

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 
-from harness import SLOW, Daemon, Skip, _scratch, bnd_path, main, tool, until
+from harness import SLOW, Daemon, Skip, _scratch, bnd_path, main, make_model, tool, until
 from hub import COMMIT, Act, Hub, Repo
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -231,7 +231,8 @@ def test_revisions_and_wrong_words():
         good(pull(hub, REPO, "--revision", COMMIT, "--to", to), to, hub)
         for words in (["model"], ["https://huggingface.co/a/b"], ["../x/y"], [REPO + "@../x"],
                       [REPO + ":../../x.gguf"], [REPO + "@a", "--revision", "b"],
-                      [REPO, "--stall", "0"], [REPO, "--kernel", "../x"], []):
+                      [REPO, "--stall", "0"], [REPO, "--kernel", "../x"], [REPO, "--kernel", "q4"],
+                      [REPO, "--embedding", "q4_0"], []):
             result = pull(hub, *words, "--to", to)
             assert result.returncode == 64 and result.stderr.startswith("bnctl: "), (words, result)
         result = pull(hub, REPO, "--to", to, env={"HF_ENDPOINT": "file:///etc"})
@@ -717,6 +718,10 @@ def test_shards_options_and_kept_sources():
         result = pull(hub, "acme/sharded", "--to", to)
         assert result.returncode == 0 and hub.files_asked() == [], result
         assert os.path.exists(os.path.join(to, "sharded.gguf")) and not os.path.exists(kept)
+        # What no checkpoint has is said before it comes.
+        result = pull(hub, "acme/sharded", "--to", folder(), "--embedding", "keep")
+        assert result.returncode == 64 and "q8_0" in result.stderr, result
+        assert hub.files_asked() == []
         assert os.path.exists(told["path"])
 
 
@@ -807,7 +812,21 @@ def test_convert_is_bn_convert():
 
     assert "usage: bn-convert" in both("--help").stdout
     assert both().returncode == 64
-    assert both("/nonexistent", "-o", "/nonexistent.gguf").returncode in (65, 66)
+    assert both("/nonexistent", "-o", "/nonexistent.gguf").returncode == 66
+    model, free = make_model("plain"), os.path.join(folder(), "x.gguf")
+    for argv, code, word in (
+            ([model, "-o", "/nonexistent/x.gguf"], 73, "the folder '/nonexistent'"),
+            ([model, "-o", os.path.dirname(free), "--force"], 73, "is a folder"),
+            ([model, "-o", model], 73, "--force"),
+            ([os.path.join(os.path.dirname(free), "config.json"), "-o", free], 66, "No such file"),
+            (["/nonexistent", "-o", free, "--kernel", "q4"], 64, "no kernel 'q4'"),
+            ([model, "-o", free, "--embedding", "q4"], 64, "not 'q4'")):
+        result = both(*argv)
+        assert result.returncode == code and word in result.stderr, result
+        assert not os.path.exists(free)
+    part = os.path.join(folder(), "model.safetensors")
+    open(part, "w").close()
+    assert "whole folder" in both(part, "-o", free).stderr
     bnctl, tools = fake_convert('for w; do echo "<$w>"; done\nexit 42\n')
     result = subprocess.run([bnctl, "convert", "--json", "-q", "a b", "--", "-x"], text=True,
                             capture_output=True, env=dict(os.environ, PATH=tools))
