@@ -8,10 +8,8 @@
 #include "engine/convert_plan.h"
 #include "engine/convert_verify.h"
 #include "engine/gguf_write.h"
-#include "engine/guide.h"
 #include "engine/quantize.h"
 #include "engine/ternary.h"
-#include "kernels/cpu.h"
 #include "kernels/half.h"
 #include "kernels/trits.h"
 #include "proto/assert.h"
@@ -388,26 +386,14 @@ static void tell_plan(struct conversion *v)
 	}
 }
 
-/* The guide's matrix, for the processor we run on: a file is made to be used here. */
-static enum bn_status choose_format(enum bn_ggml_type *out, const struct bn_checkpoint *c,
-				    const char *kernel, struct bn_error *err)
-{
-	const struct bn_shape shape = bn_checkpoint_dimensions(c);
-	enum bn_guide_kernel family;
-	const enum bn_status status =
-		bn_guide_choose(c->known, &shape, bn_cpu_features(), kernel, &family, err);
-
-	return status == BN_OK ? bn_convert_out_format(out, bn_guide_kernel_word(family), err)
-			       : status;
-}
-
 enum bn_status bn_convert(const struct bn_checkpoint *c, const char *path,
 			  const struct bn_convert_options *options,
 			  struct bn_convert_report *report, struct bn_error *err)
 {
 	struct bn_convert_report r = { 0 };
 	struct conversion v = { .c = c, .options = options, .report = &r, .err = err };
-	enum bn_status status = choose_format(&v.format, c, options->kernel, err);
+	const struct bn_shape shape = bn_checkpoint_dimensions(c);
+	enum bn_status status = bn_convert_out_choose(&v.format, c->known, &shape, options, err);
 
 	if (status == BN_OK) {
 		status = bn_convert_plan(&v.plan, c, options->embedding, v.format, err);
@@ -431,15 +417,15 @@ enum bn_status bn_convert(const struct bn_checkpoint *c, const char *path,
 uint64_t bn_convert_data_bytes(const struct bn_checkpoint *c,
 			       const struct bn_convert_options *options, uint32_t *tensors)
 {
-	const bool named = options->kernel != NULL && strcmp(options->kernel, "auto") != 0;
+	const struct bn_shape shape = bn_checkpoint_dimensions(c);
 	struct bn_convert_plan plan = { 0 };
-	enum bn_ggml_type format, chosen;
-	/* What is asked for is measured even where the guide forbids to make it. */
-	enum bn_status status = bn_convert_out_format(&format, options->kernel, NULL);
+	enum bn_ggml_type format;
+	enum bn_status status = bn_convert_out_choose(&format, c->known, &shape, options, NULL);
 	uint64_t bytes;
 
-	if (!named && choose_format(&chosen, c, NULL, NULL) == BN_OK) {
-		format = chosen;
+	if (status != BN_OK) {
+		/* What is asked for is measured even where the guide forbids to make it. */
+		status = bn_convert_out_format(&format, options->kernel, NULL);
 	}
 	if (status == BN_OK) {
 		status = bn_convert_plan(&plan, c, options->embedding, format, NULL);

@@ -1,6 +1,7 @@
 #include "engine/convert_out.h"
 
 #include "engine/tiles.h"
+#include "kernels/cpu.h"
 
 #include <errno.h>
 #include <libgen.h>
@@ -43,6 +44,19 @@ enum bn_status bn_convert_out_format(enum bn_ggml_type *out, const char *kernel,
 	}
 	return bn_fail(err, BN_E_KERNEL, "there is no kernel '%.32s'; use i2_s, tl1, tl2 or auto",
 		       kernel);
+}
+
+enum bn_status bn_convert_out_choose(enum bn_ggml_type *out, const struct bn_guide_model *known,
+				     const struct bn_shape *shape,
+				     const struct bn_convert_options *options, struct bn_error *err)
+{
+	const uint64_t cpu = options->cpu != 0 ? options->cpu : bn_cpu_features();
+	enum bn_guide_kernel family;
+	const enum bn_status status =
+		bn_guide_choose(known, shape, cpu, options->kernel, &family, err);
+
+	return status == BN_OK ? bn_convert_out_format(out, bn_guide_kernel_word(family), err)
+			       : status;
 }
 
 enum bn_status bn_convert_out_progress(const struct bn_convert_options *options, const char *phase,

@@ -11,6 +11,7 @@
 #include "engine/convert_verify.h"
 #include "engine/ggml.h"
 #include "engine/gguf_write.h"
+#include "engine/guide.h"
 #include "proto/error.h"
 #include "proto/role.h"
 
@@ -32,6 +33,7 @@ struct bn_convert_options {
 				      * as it is of a GGUF file */
 	const char *name;            /* for general.name; NULL: as the source is called       */
 	bool force;                  /* replace an existing file                              */
+	uint64_t cpu;                /* features of the processor the file is for; 0: of this one */
 	bn_convert_progress progress; /* or NULL */
 	void *who;
 };
@@ -55,6 +57,17 @@ void bn_convert_out_notice(struct bn_convert_report *r, const char *format, ...)
 
 /* The type that a --kernel name writes. BN_E_KERNEL for a name that is none. */
 BN_MUST_USE enum bn_status bn_convert_out_format(enum bn_ggml_type *out, const char *kernel,
+						 struct bn_error *err);
+
+/*
+ * The type to write for options->kernel. BN_E_KERNEL for a name that is none, and for a kernel that
+ * the guide's matrix forbids this model (`known`, or NULL) or the processor: a file is made to be
+ * used. The sentence names the kernels that work.
+ */
+BN_MUST_USE enum bn_status bn_convert_out_choose(enum bn_ggml_type *out,
+						 const struct bn_guide_model *known,
+						 const struct bn_shape *shape,
+						 const struct bn_convert_options *options,
 						 struct bn_error *err);
 
 /* Reports progress; BN_E_CANCELLED when told to stop. `total` bytes are written in all. */

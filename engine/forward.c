@@ -18,8 +18,8 @@
  * Every lane runs run_lane() from top to bottom. Matrices are dealt by rows of the matrix, norms by
  * rows of the batch, attention by (row, head) weighted with the positions it reads; a sync stands
  * wherever a lane reads what another wrote. There are ten in a layer (twelve with post-norms), and
- *one more for each input that a kernel wants prepared: which is why a barrier must cost a
- *microsecond and not ten.
+ * one more for each input that a kernel wants prepared: which is why a barrier must cost a
+ * microsecond and not ten.
  */
 #include "engine/forward.h"
 

@@ -10,7 +10,6 @@
 #include "engine/guide.h"
 #include "engine/hyper.h"
 #include "engine/quantize.h"
-#include "kernels/cpu.h"
 #include "kernels/dense.h"
 #include "proto/assert.h"
 
@@ -423,40 +422,19 @@ static enum bn_status write_all(void *who, const char *part)
 
 /* ---- all of it ------------------------------------------------------------------------------ */
 
-/*
- * The guide's matrix: `auto` is chosen for the processor we run on, as from a folder; a layout
- * that was asked for must be one the model may use somewhere, for such files are made for other
- * machines too.
- */
+/* The matrix of the guide, by the dimensions and the name that the file has. */
 static enum bn_status choose_format(struct reencoding *v, const struct bn_hyper *hyper)
 {
-	const char *word = v->options->kernel != NULL ? v->options->kernel : "auto";
 	const struct bn_shape shape = bn_hyper_shape(hyper);
 	struct bn_str name = { NULL, 0 };
-	const struct bn_guide_model *known;
-	enum bn_guide_kernel family;
-	enum bn_status status = BN_OK;
 
 	if (bn_gguf_has(v->gguf, "general.name") &&
 	    bn_gguf_str(v->gguf, "general.name", &name, NULL) != BN_OK) {
 		name = (struct bn_str){ NULL, 0 };
 	}
-	known = bn_guide_recognise(&shape, hyper->arch->name, name, NULL);
-	if (strcmp(word, "auto") == 0) {
-		status = bn_guide_choose(known, &shape, bn_cpu_features(), word, &family, v->err);
-		word = status == BN_OK ? bn_guide_kernel_word(family) : word;
-	}
-	if (status == BN_OK) {
-		status = bn_convert_out_format(&v->format, word, v->err);
-	}
-	if (status == BN_OK && bn_guide_kernel_of(word, &family) &&
-	    !bn_guide_allows(known, BN_GUIDE_X86, family) &&
-	    !bn_guide_allows(known, BN_GUIDE_ARM, family)) {
-		return bn_fail(v->err, BN_E_KERNEL,
-			       "%s does not run as %s on any processor; take tl1 or tl2",
-			       known != NULL ? known->name : "this model", word);
-	}
-	return status;
+	return bn_convert_out_choose(&v->format,
+				     bn_guide_recognise(&shape, hyper->arch->name, name, NULL),
+				     &shape, v->options, v->err);
 }
 
 static enum bn_status open_source(struct reencoding *v)

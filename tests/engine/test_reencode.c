@@ -6,6 +6,7 @@
 
 #include "engine/file.h"
 #include "engine/gguf.h"
+#include "kernels/cpu.h"
 #include "kernels/dense.h"
 #include "tests/engine/rig.h"
 #include "tests/tiny.h"
@@ -47,6 +48,9 @@ static enum bn_status reencode(const char *from, const char *to, const char *ker
 			       struct bn_convert_report *r, struct bn_error *err)
 {
 	const struct bn_convert_options options = {
+		.cpu = strcmp(kernel, "tl1") == 0   ? BN_CPU_NEON
+		       : strcmp(kernel, "tl2") == 0 ? BN_CPU_SSSE3
+						    : 0,
 		.kernel = kernel,
 		.embedding = embedding,
 		.force = true,
@@ -114,6 +118,35 @@ static void forget_tiles(const char *path)
 	assert_int_equal(fwrite(bytes, 1, n, f), n);
 	fclose(f);
 	free(bytes);
+}
+
+static void the_matrix_holds_for_files_too(void **state)
+{
+	static const struct {
+		const char *kernel;
+		uint64_t cpu;
+		const char *says;
+	} denied[] = {
+		{ "tl1", BN_CPU_SSSE3, "kernel tl1 does not run on this x86 processor" },
+		{ "tl2", BN_CPU_NEON, "kernel tl2 does not run on this arm processor" },
+		{ "tq2_0", 0, "there is no kernel 'tq2_0'" },
+	};
+	char from[160];
+
+	(void)state;
+	make("from.gguf", BN_GGML_I2_S, true, from);
+	for (size_t i = 0; i < sizeof(denied) / sizeof(denied[0]); i++) {
+		const struct bn_convert_options options = { .kernel = denied[i].kernel,
+							    .cpu = denied[i].cpu };
+		struct bn_convert_report r = { 0 };
+		struct bn_error err = { 0 };
+
+		bn_enter_helper();
+		assert_int_equal(bn_reencode(from, rig_path("no.gguf"), &options, NULL, &r, &err),
+				 BN_E_KERNEL);
+		assert_non_null(strstr(err.text, denied[i].says));
+		assert_non_null(strstr(err.text, "i2_s"));
+	}
 }
 
 static void files_that_do_not_say_how_they_are_cut_need_advice(void **state)
@@ -382,6 +415,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_type_becomes_every_format),
+		cmocka_unit_test(the_matrix_holds_for_files_too),
 		cmocka_unit_test(files_that_do_not_say_how_they_are_cut_need_advice),
 		cmocka_unit_test(embeddings_are_requantized_where_asked),
 		cmocka_unit_test(embeddings_bnd_does_not_multiply_are_requantized_or_refused),
