@@ -5,6 +5,7 @@
  */
 #include "daemon/config.h"
 
+#include "engine/guide.h"
 #include "proto/assert.h"
 #include "proto/suggest.h"
 
@@ -410,15 +411,38 @@ static void inherit(const struct bn_config *c, struct bn_config_model *model)
 	}
 }
 
-/* What concerns more than one setting. */
+/* A name with a dot may be a kernel of another processor: one file can serve several machines. */
+static void check_kernels(struct walk *w, const struct bn_config_strings *kernels, uint32_t line,
+			  uint32_t column, const char *where)
+{
+	for (uint32_t i = 0; i < kernels->n; i++) {
+		enum bn_guide_kernel family;
+
+		if (strcmp(kernels->at[i], "auto") != 0 &&
+		    !bn_guide_kernel_of(kernels->at[i], &family)) {
+			bn_yaml_complain(w->report, line, column,
+					 "%s: there is no kernel '%.32s'; take i2_s, tl1, tl2 or "
+					 "auto, or a whole name such as i2s.avx2",
+					 where, kernels->at[i]);
+		}
+	}
+}
+
+/* What concerns more than one setting, and words that other folders know. */
 static void check_whole(struct walk *w)
 {
 	struct bn_config *c = w->config;
+	char where[32];
 
+	check_kernels(w, &c->kernels, 0, 0, "kernels");
 	for (uint32_t i = 0; i < c->n_models; i++) {
 		/* The tree owns the array and has just been filled; const is for later. */
 		struct bn_config_model *model = (struct bn_config_model *)(uintptr_t)&c->models[i];
 
+		if (model->has_kernels) {
+			snprintf(where, sizeof(where), "models[%u].kernels", i);
+			check_kernels(w, &model->kernels, model->line, model->column, where);
+		}
 		inherit(c, model);
 		resolve_path(w, model, i);
 		if (model->name != NULL) {

@@ -36,6 +36,11 @@ enum bn_status bn_reload_read(struct bn_config **out, const struct bn_options *o
 	} else if (status == BN_E_CONFIG) {
 		bn_config_print_report(stderr, o->config, report);
 	}
+	if (status == BN_E_CONFIG && report->n > 0) {
+		/* Each has been told; the first need not be told again. */
+		bn_fail(err, status, "%s: %" PRIu32 " mistake%s", o->config, report->n,
+			report->n == 1 ? "" : "s");
+	}
 	free(report);
 	return status;
 }

@@ -119,7 +119,7 @@ static void config_reads_models_and_fills_in_what_they_leave_out(void **state)
 		      "    keep_alive: -1\n"
 		      "    pin: true\n"
 		      "    defaults: {temperature: 0, top_k: 5}\n"
-		      "    kernels: [scalar]\n"
+		      "    kernels: [i2s.scalar]\n"
 		      "  - {name: two, path: sub/two.gguf, weight: 3}\n"
 		      "kernels: [i2s.vnni, i2s.avx2]\n"
 		      "defaults: {keep_alive: 1h, max_tokens: 77, top_k: 9, min_p: 0.5}\n");
@@ -282,6 +282,24 @@ static void config_limits_must_agree(void **state)
 	(void)state;
 	refuses("limits: {output_soft: 2MiB}\n",
 		"0:0: limits.output_hard: must not be less than limits.output_soft", NULL);
+}
+
+static void config_kernels_are_those_there_are(void **state)
+{
+	(void)state;
+	bn_config_free(parse("kernels: [auto, i2_s, tl2, i2s.vnni, tl1.neon]\n"));
+	refuses("kernels: [tl2, q4]\n"
+		"models:\n"
+		"- name: a\n"
+		"  path: /a\n"
+		"  kernels: i3_s\n"
+		"- name: b\n"
+		"  path: /b\n",
+		"0:0: kernels: there is no kernel 'q4'; take i2_s, tl1, tl2 or auto, or a whole "
+		"name such as i2s.avx2",
+		"3:3: models[0].kernels: there is no kernel 'i3_s'; take i2_s, tl1, tl2 or auto, "
+		"or a whole name such as i2s.avx2",
+		NULL);
 }
 
 static void config_yaml_mistakes_come_with_their_place(void **state)
@@ -559,6 +577,7 @@ int main(void)
 		cmocka_unit_test(config_paths_of_models_must_be_paths),
 		cmocka_unit_test(config_rules_name_one_user_or_one_group),
 		cmocka_unit_test(config_limits_must_agree),
+		cmocka_unit_test(config_kernels_are_those_there_are),
 		cmocka_unit_test(config_yaml_mistakes_come_with_their_place),
 		cmocka_unit_test(config_more_than_fifty_mistakes_are_counted),
 		FILE_TEST(config_file_is_read_and_models_lie_beside_it),

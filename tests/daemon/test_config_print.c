@@ -12,10 +12,10 @@ static const char everything[] =
 	"memory: {budget: 6GiB, headroom: 512MiB}\n"
 	"workers: {cores: [0, 1], step_target_ms: 50, max_batch: 8, prefill_chunk: 64, "
 	"mask_features: [avx2]}\n"
-	"kernels: [scalar]\n"
+	"kernels: [i2s.scalar]\n"
 	"models:\n"
 	"  - {name: a, path: /m/a.gguf, aliases: [x, y], context: 512, weight: 2, keep_alive: -1, "
-	"pin: true, preload: true, kernels: [k1, k2], template: chatml, max_tokens: 5, defaults: "
+	"pin: true, preload: true, kernels: [i2s.k1, i2s.k2], template: chatml, max_tokens: 5, defaults: "
 	"{temperature: 0.1, top_k: 1, top_p: 0.2, min_p: 0.3, typical_p: 0.4, repeat_penalty: 1.5, "
 	"repeat_last_n: -1, presence_penalty: -0.5, frequency_penalty: 0.7}}\n"
 	"  - {name: b, path: \"/m/b \\\"q\\\".gguf\"}\n"
@@ -186,9 +186,9 @@ static void compare_cuts_long_values(void **state)
 
 	(void)state;
 	for (int i = 0; i < 200; i++) {
-		strcat(text, "kernel,");
+		strcat(text, "tl2,");
 	}
-	strcat(text, "k]\n");
+	strcat(text, "tl1]\n");
 	b = parse(text);
 	assert_int_equal(bn_config_compare(&diff, a, b, NULL), BN_OK);
 	assert_int_equal(diff.n, 1);
